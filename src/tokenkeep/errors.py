@@ -1,0 +1,111 @@
+"""Every error that tokenkeep raises on purpose.
+
+Each builds its own sentence, which says what to do next, and keeps its facts as attributes. None holds a
+secret or a data source name. Bad arguments are `ValueError` or `TypeError`, raised before any I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+
+class TokenKeepError(Exception):
+    """The base of all errors of this package."""
+
+
+class ConfigurationError(TokenKeepError):
+    """What was asked for cannot be set up: an unknown URL scheme, a missing driver, extra or variable."""
+
+
+class ProviderError(TokenKeepError):
+    """Acquiring, renewing or revoking a token at a provider failed.
+
+    Attributes:
+        provider: the name of the provider.
+        user_id: whose token it was; `None` when not known.
+    """
+
+    def __init__(self, reason: str, *, provider: str = "", user_id: str | None = None) -> None:
+        self.reason = reason
+        self.provider = provider
+        self.user_id = user_id
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        subject = ", ".join(part for part in (self.provider, repr(self.user_id) if self.user_id else "") if part)
+        return f"{subject}: {self.reason}" if subject else self.reason
+
+
+class ProviderRejected(ProviderError):
+    """The provider said no, and would again: wrong credentials, an unknown client, a spent grant.
+
+    It is never repeated by itself, because a wrong PIN or code counts down to a lock.
+    """
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider could not be asked, or could not answer; a later attempt may succeed.
+
+    Attributes:
+        retry_after: how long to wait before the next attempt; `None` when not known.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        provider: str = "",
+        user_id: str | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(reason, provider=provider, user_id=user_id)
+        self.retry_after = retry_after
+
+
+class AcquireInDoubt(ProviderError):
+    """A token was asked for, and it is not known whether one was granted.
+
+    The provider may have minted a token or spent a refresh token whose successor never arrived. Nothing
+    is repeated by itself; the sentence says whether to acquire anew or to authorise the application again.
+    """
+
+
+class StoreError(TokenKeepError):
+    """The database did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached or cannot be written: locked, full, read-only, gone."""
+
+
+class SchemaMismatch(StoreError):
+    """The database holds a schema that this version of tokenkeep cannot use.
+
+    Attributes:
+        found: the schema version in the database; `None` when it is no tokenkeep database.
+        expected: the schema version this program was written for.
+    """
+
+    def __init__(self, reason: str, *, found: int | None, expected: int) -> None:
+        self.found = found
+        self.expected = expected
+        super().__init__(reason)
+
+
+class SealingError(TokenKeepError):
+    """A sealed value cannot be opened: it was changed, moved to another row, or is not ours."""
+
+
+class UnknownKey(SealingError):
+    """A value was sealed under a key that the key ring does not hold.
+
+    Attributes:
+        key_ids: the ids of the missing keys, sorted.
+    """
+
+    def __init__(self, key_ids: Iterable[str], reason: str = "") -> None:
+        self.key_ids = tuple(sorted(key_ids))
+        names = ", ".join(self.key_ids)
+        hint = "add the missing key to TOKENKEEP_KEYS or to the key file; sealed tokens cannot be read without it"
+        super().__init__(f"no key {names} in the key ring{f' ({reason})' if reason else ''}: {hint}")
