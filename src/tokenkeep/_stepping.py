@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
 from inspect import isawaitable
-from typing import Any, cast
+from typing import Any
 
 
 def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
@@ -20,7 +20,7 @@ def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         coroutine.send(None)
     except StopIteration as done:
-        return cast("T", done.value)
+        return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
     finally:
         coroutine.close()
     msg = "a sync store awaited something: an asynchronous driver was handed to a sync face"
@@ -31,4 +31,4 @@ async def settle[T](value: T | Awaitable[T]) -> T:
     """Return what a sync client returned, or await what an async client returned."""
     if isawaitable(value):
         return await value
-    return cast("T", value)
+    return value

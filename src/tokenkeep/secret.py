@@ -19,9 +19,11 @@ class Secret:
 
     __slots__ = ("_value",)
 
+    _value: str
+
     def __init__(self, value: str | Secret) -> None:
         if isinstance(value, Secret):
-            value = value._value
+            value = value.reveal()
         if not isinstance(value, str):
             msg = f"a secret must be a str, not {type(value).__name__}"
             raise TypeError(msg)
@@ -29,7 +31,7 @@ class Secret:
 
     def reveal(self) -> str:
         """Return the plain value. Do not keep it, log it or put it into an exception."""
-        return self._value  # type: ignore[no-any-return, attr-defined]  # set past __setattr__
+        return self._value
 
     def __repr__(self) -> str:
         return f"Secret('{_MASK}')"
