@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: demo test check bench docs clean help
@@ -39,6 +40,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	    python="$(PYTHON)"; python="$${python:-$$(tools/find-python)}" && [ -n "$$python" ] && \
 	    echo "making $(VENV) with $$("$$python" -V)" && \
 	    "$$python" -m venv --clear $(VENV); }
-	@$(PIP) --requirement requirements/dev.txt
+	@{ $(PIP) $$(grep '^uv==' requirements/dev.txt) && $(UV) --requirement requirements/dev.txt; } 2>/dev/null || \
+	    $(PIP) --requirement requirements/dev.txt # where only pip knows the way to an index
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
