@@ -318,8 +318,7 @@ class LeaseStore(Protocol):
         """
 
 
-@runtime_checkable
-class TokenStore(LeaseStore, Protocol):
+class TokenStore(Protocol):
     """Acquired tokens, sealed. At most one in place for each (account, kind), by a constraint."""
 
     async def load(self, account: Account, kind: str) -> TokenRecord | None:
@@ -332,7 +331,7 @@ class TokenStore(LeaseStore, Protocol):
         """Return the highest version ever written for each kind."""
 
     async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
-        """Put new tokens in place of the old and give the lease back, in one transaction.
+        """Put new tokens of one account in place of the old and give the lease back, in one transaction.
 
         The replaced ones lose their secrets and stay as history. `False`, and nothing is written, when
         the lease was lost or a version is taken. Repeating it after an error is safe: the same rows are
@@ -426,10 +425,6 @@ class Health(Protocol):
         """Close what this store opened. Safe to repeat."""
 
 
-class VaultStore(TokenStore, AuditStore, KeyStore, Health, Protocol):
-    """All that a vault needs of a backend."""
-
-
 # --- issued tokens -----------------------------------------------------------------------------------
 
 
@@ -459,7 +454,6 @@ class IssuedRecord:
     revoked_at: datetime | None = None
 
 
-@runtime_checkable
 class IssuedStore(Protocol):
     """Issued tokens, as digests."""
 
@@ -493,5 +487,16 @@ class IssuedStore(Protocol):
         """Count over the tokens of a user."""
 
 
-class IssuerStore(IssuedStore, AuditStore, KeyStore, Health, Protocol):
-    """All that an issuer needs of a backend."""
+# --- a whole backend ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """The rooms of one backend, opened and closed together."""
+
+    tokens: TokenStore
+    leases: LeaseStore
+    issued: IssuedStore
+    audit: AuditStore
+    keys: KeyStore
+    health: Health

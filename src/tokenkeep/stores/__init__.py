@@ -1,1 +1,1 @@
-
+"""One backend, one room."""

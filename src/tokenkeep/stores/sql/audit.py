@@ -1,0 +1,80 @@
+"""The audit trail in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, select
+
+from tokenkeep.model import Account, Action, AuditEvent
+from tokenkeep.ports import Entry
+from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.schema import Tables
+
+
+class SqlAudit:
+    """Implements `AuditStore`; `append` writes within the transaction of a change."""
+
+    def __init__(self, database: Database, tables: Tables, *, actor: str) -> None:
+        self._database = database
+        self._actor = actor
+        table = tables.audit
+        self._insert = insert(table)
+        self._trail = (
+            select(table)
+            .where(table.c.namespace == bindparam("namespace"), table.c.user_id == bindparam("user_id"))
+            .order_by(table.c.id.desc())
+            .limit(bindparam("count"))
+        )
+        oldest = (
+            select(table.c.id)
+            .where(table.c.namespace == bindparam("namespace"), table.c.at < bindparam("before"))
+            .order_by(table.c.id)
+            .limit(bindparam("count"))
+        )
+        self._purge = delete(table).where(table.c.id.in_(select(oldest.subquery().c.id)))
+
+    async def append(self, transaction: Transaction, account: Account, entries: Sequence[Entry]) -> None:
+        """Write events in the transaction of the change that they tell of."""
+        if entries:
+            await transaction.run(self._insert, [self._row(account, entry) for entry in entries])
+
+    def _row(self, account: Account, entry: Entry) -> dict[str, Any]:
+        return {
+            "namespace": account.namespace,
+            "provider": account.provider or None,
+            "user_id": account.user_id,
+            "action": entry.action.value,
+            "token_id": entry.token_id,
+            "at": entry.at,
+            "actor": self._actor,
+            "detail": dict(entry.detail),
+        }
+
+    async def note(self, account: Account, entry: Entry) -> None:
+        async with self._database.writing() as transaction:
+            await self.append(transaction, account, [entry])
+
+    async def audit_trail(self, namespace: str, user_id: str, *, limit: int) -> list[AuditEvent]:
+        async with self._database.reading() as transaction:
+            rows = await transaction.rows(
+                self._trail, {"namespace": namespace, "user_id": user_id, "count": limit}
+            )
+        return [
+            AuditEvent(
+                action=Action(row.action),
+                user_id=row.user_id,
+                token_id=row.token_id,
+                at=row.at,
+                actor=row.actor,
+                detail=row.detail,
+            )
+            for row in rows
+        ]
+
+    async def purge_audit(self, namespace: str, before: Any, *, limit: int) -> int:
+        async with self._database.writing() as transaction:
+            return await transaction.count(
+                self._purge, {"namespace": namespace, "before": before, "count": limit}
+            )

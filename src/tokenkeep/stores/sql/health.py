@@ -1,0 +1,107 @@
+"""The schema of a SQL database, and how the database is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, insert, inspect, select, text
+
+from tokenkeep._stepping import settle
+from tokenkeep.errors import SchemaMismatch, StoreError
+from tokenkeep.model import TierStatus
+from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.errors import Conflict
+from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
+from tokenkeep.stores.sql.sqlite import FileReader
+
+_VERSION: Final = "schema_version"
+
+
+class SqlHealth:
+    """Implements `Health`."""
+
+    def __init__(self, database: Database, tables: Tables, *, reader: FileReader | None) -> None:
+        self._database = database
+        self._tables = tables
+        self._reader = reader
+        meta = tables.meta
+        self._read = select(meta.c.value).where(meta.c.name == bindparam("n"))
+        self._write = insert(meta)
+
+    async def prepare(self) -> None:
+        found = await self._found()
+        if found is None:
+            await self._create()
+            found = await self._found()
+        if found != SCHEMA_VERSION:
+            raise self._mismatch(found)
+
+    def _mismatch(self, found: int | None) -> SchemaMismatch:
+        if found is not None and found > SCHEMA_VERSION:
+            way_out = "it was written by a newer tokenkeep; upgrade this program"
+        else:
+            way_out = "this program cannot bring it up to date; restore it from a backup or point the URL elsewhere"
+        reason = f"{self._database.name} holds schema {found}, this program needs {SCHEMA_VERSION}: {way_out}"
+        return SchemaMismatch(reason, found=found, expected=SCHEMA_VERSION)
+
+    async def _found(self) -> int | None:
+        async with self._database.reading() as transaction:
+            if not await transaction.plainly(self._has_meta):
+                return None
+            value = (await transaction.rows(self._read, {"n": _VERSION}))[:1]
+        if not value:
+            return None
+        text_value: str = value[0][0]
+        if not text_value.isdecimal():
+            reason = f"{self._database.name} names no schema version that can be read; restore it from a backup"
+            raise SchemaMismatch(reason, found=None, expected=SCHEMA_VERSION)
+        return int(text_value)
+
+    def _has_meta(self, connection: Connection) -> bool:
+        meta = self._tables.meta
+        return inspect(connection).has_table(meta.name, schema=meta.schema)
+
+    async def _create(self) -> None:
+        if self._database.dialect.name == "sqlite":
+            await self._write_ahead()
+        try:
+            async with self._database.writing() as transaction:
+                await transaction.plainly(self._tables.metadata.create_all)
+                if await transaction.first(self._read, {"n": _VERSION}) is None:
+                    await transaction.run(self._write, {"name": _VERSION, "value": str(SCHEMA_VERSION)})
+        except Conflict:  # somebody else created it in the same moment
+            return
+
+    async def _write_ahead(self) -> None:
+        """Switch a SQLite file to write-ahead logging, so that readers and a writer do not wait for each other."""
+        await self._outside_transaction("PRAGMA journal_mode=WAL")
+
+    async def _outside_transaction(self, statement: str) -> None:
+        async with self._database.bare() as connection:
+            await settle(connection.exec_driver_sql(statement))
+
+    async def tiers(self) -> tuple[TierStatus, ...]:
+        name = self._database.dialect.name
+        try:
+            async with self._database.reading() as transaction:
+                await transaction.run(text("SELECT 1"))
+        except StoreError as error:
+            return (TierStatus(name=name, healthy=False, reason=str(error)),)
+        return (TierStatus(name=name, healthy=True),)
+
+    async def schema_version(self) -> int | None:
+        try:
+            return await self._found()
+        except StoreError:
+            return None
+
+    async def warnings(self) -> tuple[str, ...]:
+        return ()
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        await self._database.close()
+
+

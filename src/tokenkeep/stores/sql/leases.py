@@ -1,0 +1,187 @@
+"""Single-flight in SQL: one row an account, changed only by conditional updates."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from tokenkeep.model import Account
+from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState
+from tokenkeep.stores.sql.audit import SqlAudit
+from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.errors import Conflict
+from tokenkeep.stores.sql.schema import Tables, to_microseconds
+
+_MICROSECONDS: Final = 1_000_000
+
+_DATABASE_CLOCK: Final = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
+    "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    "mysql": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+    "mariadb": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+}
+"""Microseconds since 1970-01-01 UTC by the database's own clock."""
+
+
+class SqlLeases:
+    """Implements `LeaseStore`.
+
+    Args:
+        clock: times the leases instead of the database's own clock; `None` where hosts may disagree.
+    """
+
+    def __init__(self, database: Database, tables: Tables, audit: SqlAudit, *, clock: Clock | None) -> None:
+        self._database = database
+        self._audit = audit
+        self._clock = clock
+        self._statements(tables)
+
+    def _statements(self, tables: Tables) -> None:
+        table, c = tables.lease, tables.lease.c
+        given = bindparam("now", type_=BigInteger)
+        clock: ColumnElement[int] = literal_column(_DATABASE_CLOCK[self._database.dialect.name], BigInteger)
+        now = func.coalesce(given, clock)
+        ours = and_(
+            c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us")
+        )
+        mine = and_(ours, c.owner == bindparam("me"), c.fence == bindparam("my_fence"))
+        ttl = bindparam("ttl", type_=BigInteger)
+        self._state = select(c.fence, c.owner, c.until, c.failed_fence, c.failure, c.reason, c.retry_at, now.label("now")).where(ours)  # fmt: skip
+        self._insert = insert(table).values(
+            namespace=bindparam("ns"), provider=bindparam("pr"), user_id=bindparam("us"),
+            fence=0, until=0, failures=0, reason="",
+        )  # fmt: skip
+        self._take = (
+            update(table)
+            .where(ours, or_(c.owner.is_(None), c.until <= now))
+            .values(owner=bindparam("me"), fence=c.fence + 1, until=now + ttl)
+        )
+        self._taken = select(c.fence, c.begun, c.fingerprint, c.failures).where(ours)
+        self._keep = update(table).where(mine, c.until > now).values(until=now + ttl)
+        self._intend = update(table).where(mine).values(begun=c.fence, fingerprint=bindparam("print"))
+        free = {"owner": None, "until": 0}
+        done = {"begun": None, "fingerprint": None}
+        well = {"failures": 0, "failed_fence": None, "failure": None, "reason": "", "retry_at": None}
+        self._release = update(table).where(mine).values(**free)
+        self._succeed = update(table).where(mine).values(**free, **done, **well)
+        self._fail = update(table).where(mine).values(
+            **free,
+            **done,
+            failures=c.failures + 1,
+            failed_fence=c.fence,
+            failure=bindparam("failure_name"),
+            reason=bindparam("why"),
+            retry_at=case((bindparam("never", type_=BigInteger) == 1, null()), else_=now + bindparam("retry", type_=BigInteger)),
+        )  # fmt: skip
+        steps = tables.step
+        self._claim = (
+            update(steps)
+            .where(steps.c.account == bindparam("key"), steps.c.step <= bindparam("after"))
+            .values(step=bindparam("upto"))
+        )
+        self._first_claim = insert(steps).values(account=bindparam("key"), step=bindparam("upto"))
+        self._claimed = select(steps.c.step).where(steps.c.account == bindparam("key"))
+
+    def _at(self, account: Account, **more: Any) -> dict[str, Any]:
+        """The parameters of every statement about an account; `now` is null for the database's clock."""
+        now = None if self._clock is None else to_microseconds(self._clock.now())
+        return {"ns": account.namespace, "pr": account.provider, "us": account.user_id, "now": now, **more}
+
+    def _mine(self, lease: Lease, **more: Any) -> dict[str, Any]:
+        return self._at(lease.account, me=lease.owner, my_fence=lease.fence, **more)
+
+    async def lease_state(self, account: Account) -> LeaseState:
+        async with self._database.reading() as transaction:
+            row = await transaction.first(self._state, self._at(account))
+        if row is None:
+            return LeaseState()
+        never = row.failure is not None and row.retry_at is None
+        return LeaseState(
+            fence=row.fence,
+            held_for=0.0 if row.owner is None else max(0.0, (row.until - row.now) / _MICROSECONDS),
+            failed_fence=row.failed_fence,
+            failure=row.failure,
+            reason=row.reason,
+            retry_in=None if never else max(0.0, ((row.retry_at or 0) - row.now) / _MICROSECONDS),
+        )
+
+    async def take_lease(self, account: Account, owner: str, ttl: timedelta) -> Lease | None:
+        parameters = self._at(account, me=owner, ttl=_microseconds(ttl))
+        try:
+            async with self._database.writing() as transaction:
+                if not await transaction.count(self._take, parameters):
+                    if await transaction.first(self._taken, parameters) is not None:
+                        return None
+                    await transaction.run(self._insert, parameters)
+                    await transaction.run(self._take, parameters)
+                taken = (await transaction.rows(self._taken, parameters))[0]
+        except Conflict:  # somebody else made the row in the same moment
+            return None
+        return Lease(
+            account=account,
+            owner=owner,
+            fence=taken.fence,
+            unfinished=taken.begun,
+            fingerprint=taken.fingerprint,
+            failures=taken.failures,
+        )
+
+    async def keep_lease(self, lease: Lease, ttl: timedelta) -> bool:
+        async with self._database.writing() as transaction:
+            return bool(await transaction.count(self._keep, self._mine(lease, ttl=_microseconds(ttl))))
+
+    async def note_intent(self, lease: Lease, fingerprint: bytes | None) -> bool:
+        async with self._database.writing() as transaction:
+            return bool(await transaction.count(self._intend, self._mine(lease, print=fingerprint)))
+
+    async def drop_lease(self, lease: Lease, failure: Failure | None, entry: Entry | None) -> bool:
+        async with self._database.writing() as transaction:
+            if failure is None:
+                return bool(await transaction.count(self._release, self._mine(lease)))
+            parameters = self._mine(
+                lease,
+                failure_name=failure.failure,
+                why=failure.reason,
+                never=int(failure.retry_in is None),
+                retry=int((failure.retry_in or 0) * _MICROSECONDS),
+            )
+            dropped = bool(await transaction.count(self._fail, parameters))
+            if dropped and entry is not None:
+                await self._audit.append(transaction, lease.account, [entry])
+            return dropped
+
+    async def finish(self, transaction: Transaction, lease: Lease) -> bool:
+        """Give the lease back after a success, in the transaction that writes the tokens."""
+        return bool(await transaction.count(self._succeed, self._mine(lease)))
+
+    async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
+        parameters = {"key": key, "after": after, "upto": upto}
+        try:
+            async with self._database.writing() as transaction:
+                if await transaction.count(self._claim, parameters):
+                    return True
+                if await transaction.first(self._claimed, parameters) is not None:
+                    return False
+                await transaction.run(self._first_claim, parameters)
+                return True
+        except Conflict:
+            return False
+
+
+def _microseconds(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)

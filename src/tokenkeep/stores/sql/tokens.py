@@ -1,0 +1,302 @@
+"""Acquired tokens in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, bindparam, case, delete, func, insert, or_, select, update
+
+from tokenkeep.model import Account, EndReason, Statistics, TokenInfo
+from tokenkeep.ports import Entry, Lease, TokenRecord, Use
+from tokenkeep.stores.sql.audit import SqlAudit
+from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.errors import Conflict
+from tokenkeep.stores.sql.leases import SqlLeases
+from tokenkeep.stores.sql.lookup import Lookup
+from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.stores.sql.sqlite import FileReader
+
+
+class SqlTokens:
+    """Implements `TokenStore`."""
+
+    def __init__(
+        self, database: Database, tables: Tables, audit: SqlAudit, leases: SqlLeases, *, reader: FileReader | None
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._leases = leases
+        self._read_statements(tables)
+        self._write_statements(tables)
+        self._lookup = Lookup(database, self._in_place, reader)
+
+    def _read_statements(self, tables: Tables) -> None:
+        table, c = tables.token, tables.token.c
+        account = and_(
+            c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us")
+        )
+        record = select(
+            c.id, c.namespace, c.provider, c.user_id, c.kind, c.version, c.access_sealed, c.refresh_sealed, c.key_id,
+            c.token_type, c.scope, c.created_at, c.expires_at, c.last_used_at, c.usage_count, c.rejected_at, c.profile,
+            c.metadata,
+        )  # fmt: skip
+        alive = and_(
+            c.active == 1, c.rejected_at.is_(None), or_(c.expires_at.is_(None), c.expires_at > bindparam("at"))
+        )
+        info = select(
+            c.id, c.namespace, c.provider, c.user_id, c.kind, c.version, c.token_type, c.scope, c.created_at,
+            c.expires_at, c.rejected_at, c.ended_at, c.end_reason, c.last_used_at, c.usage_count, c.profile, c.metadata,
+            case((alive, 1), else_=0).label("alive"),
+        )  # fmt: skip
+        self._in_place = record.where(account, c.kind == bindparam("kind"), c.active == 1)
+        self._all_in_place = record.where(account, c.active == 1).order_by(c.kind)
+        self._versions = select(c.kind, func.max(c.version)).where(account).group_by(c.kind)
+        self._known = select(c.id).where(c.id == bindparam("token_id"))
+        self._history = info.where(account).order_by(c.created_at.desc(), c.version.desc()).limit(bindparam("count"))
+        made = info.where(
+            c.namespace == bindparam("ns"), c.created_at >= bindparam("start"), c.created_at < bindparam("end")
+        )
+        newest = (c.created_at.desc(), c.version.desc())
+        self._made = made.order_by(*newest).limit(bindparam("count"))
+        self._made_for = made.where(c.user_id == bindparam("us")).order_by(*newest).limit(bindparam("count"))
+        figures = select(
+            func.count().label("total"),
+            func.coalesce(func.sum(case((alive, 1), else_=0)), 0).label("active"),
+            func.coalesce(func.sum(c.usage_count), 0).label("used"),
+            func.max(c.created_at).label("made"),
+            func.max(c.last_used_at).label("last"),
+        ).select_from(table)
+        self._figures = figures.where(account)
+        self._figures_of_kind = figures.where(account, c.kind == bindparam("kind"))
+        self._sealed = (
+            record.where(c.key_id.in_(bindparam("keys", expanding=True)), c.id > bindparam("after"))
+            .where(or_(c.access_sealed.is_not(None), c.refresh_sealed.is_not(None)))
+            .order_by(c.id)
+            .limit(bindparam("count"))
+        )
+
+    def _write_statements(self, tables: Tables) -> None:
+        table, c = tables.token, tables.token.c
+        account = and_(
+            c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us")
+        )
+        ended = {"active": None, "access_sealed": None, "refresh_sealed": None}
+        self._insert = insert(table)
+        self._end = (
+            update(table)
+            .where(account, c.kind == bindparam("of_kind"), c.active == 1)
+            .values(**ended, ended_at=bindparam("at"), end_reason=bindparam("why"))
+        )
+        self._reject = (
+            update(table)
+            .where(c.id == bindparam("token_id"), c.active == 1, c.rejected_at.is_(None))
+            .values(rejected_at=bindparam("at"))
+        )
+        self._use = (
+            update(table)
+            .where(c.id == bindparam("token_id"))
+            .values(
+                usage_count=c.usage_count + bindparam("uses"),
+                last_used_at=case(
+                    (or_(c.last_used_at.is_(None), c.last_used_at < bindparam("at")), bindparam("at")),
+                    else_=c.last_used_at,
+                ),
+            )
+        )
+        spent = and_(c.namespace == bindparam("ns"), c.expires_at < bindparam("expired"), c.refresh_sealed.is_(None))
+        dead = or_(c.ended_at < bindparam("ended"), and_(c.active == 1, c.expires_at < bindparam("ended")))
+        self._spent = select(c.id).where(spent, c.access_sealed.is_not(None)).order_by(c.id).limit(bindparam("count"))
+        self._erase = (
+            update(table)
+            .where(c.id == bindparam("token_id"), spent)
+            .values(**ended, ended_at=bindparam("expired"), end_reason=EndReason.EXPIRED.value)
+        )
+        self._dead = select(c.id).where(c.namespace == bindparam("ns"), dead).order_by(c.id).limit(bindparam("count"))
+        self._delete = delete(table).where(c.id == bindparam("token_id"))
+        self._reseal = (
+            update(table)
+            .where(c.id == bindparam("token_id"), c.key_id == bindparam("old_key"), c.version == bindparam("seen"))
+            .where(or_(c.access_sealed.is_not(None), c.refresh_sealed.is_not(None)))
+            .values(access_sealed=bindparam("access"), refresh_sealed=bindparam("refresh"), key_id=bindparam("new_key"))
+        )
+
+    async def load(self, account: Account, kind: str) -> TokenRecord | None:
+        row = await self._lookup.first(*account, kind)
+        return None if row is None else _record(row)
+
+    async def loaded(self, account: Account) -> list[TokenRecord]:
+        async with self._database.reading() as transaction:
+            rows = await transaction.rows(self._all_in_place, _at(account))
+        return [_record(row) for row in rows]
+
+    async def versions(self, account: Account) -> dict[str, int]:
+        async with self._database.reading() as transaction:
+            return {kind: version for kind, version in await transaction.rows(self._versions, _at(account))}
+
+    async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
+        try:
+            async with self._database.writing() as transaction:
+                if not await self._leases.finish(transaction, lease):
+                    return await transaction.first(self._known, {"token_id": records[0].id}) is not None
+                for record in records:
+                    await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
+                await transaction.run(self._insert, [_values(record) for record in records])
+                await self._audit.append(transaction, lease.account, entries)
+        except Conflict:
+            return False
+        return True
+
+    async def _end_kind(
+        self, transaction: Transaction, account: Account, kind: str, reason: EndReason, at: datetime
+    ) -> None:
+        await transaction.run(self._end, {**_at(account), "of_kind": kind, "why": reason.value, "at": at})
+
+    async def reject(self, token_id: str, account: Account, entry: Entry) -> bool:
+        async with self._database.writing() as transaction:
+            rejected = bool(await transaction.count(self._reject, {"token_id": token_id, "at": entry.at}))
+            if rejected:
+                await self._audit.append(transaction, account, [entry])
+        return rejected
+
+    async def end(
+        self,
+        account: Account,
+        reason: EndReason,
+        entry: Callable[[str], Entry],
+        *,
+        kind: str | None = None,
+    ) -> int:
+        async with self._database.writing() as transaction:
+            rows = await transaction.rows(self._all_in_place, _at(account))
+            entries = []
+            for row in rows:
+                if kind in {None, row.kind}:
+                    entries.append(entry(row.id))
+                    await self._end_kind(transaction, account, row.kind, reason, entries[-1].at)
+            await self._audit.append(transaction, account, entries)
+        return len(entries)
+
+    async def history(self, account: Account, *, now: datetime, limit: int) -> list[TokenInfo]:
+        return await self._infos(self._history, {**_at(account), "at": now, "count": limit})
+
+    async def created_between(
+        self, namespace: str, start: datetime, end: datetime, *, user_id: str | None, now: datetime, limit: int
+    ) -> list[TokenInfo]:
+        parameters = {"ns": namespace, "start": start, "end": end, "at": now, "count": limit}
+        if user_id is None:
+            return await self._infos(self._made, parameters)
+        return await self._infos(self._made_for, {**parameters, "us": user_id})
+
+    async def _infos(self, statement: Any, parameters: Mapping[str, Any]) -> list[TokenInfo]:
+        async with self._database.reading() as transaction:
+            return [_info(row) for row in await transaction.rows(statement, parameters)]
+
+    async def statistics(self, account: Account, *, kind: str | None, now: datetime) -> Statistics:
+        statement = self._figures if kind is None else self._figures_of_kind
+        async with self._database.reading() as transaction:
+            [row] = await transaction.rows(statement, {**_at(account), "at": now, "kind": kind})
+        return Statistics(
+            total_tokens=row.total,
+            active_tokens=int(row.active),
+            total_usage=int(row.used),
+            avg_usage_per_token=int(row.used) / row.total if row.total else 0.0,
+            last_generation=row.made,
+            last_usage=row.last,
+        )
+
+    async def count_uses(self, uses: Sequence[Use]) -> None:
+        if uses:
+            rows = [{"token_id": use.token_id, "uses": use.count, "at": use.last_used_at} for use in uses]
+            async with self._database.writing() as transaction:
+                await transaction.run(self._use, rows)
+
+    async def purge(
+        self, namespace: str, *, expired_before: datetime, ended_before: datetime, limit: int
+    ) -> tuple[int, int]:
+        parameters = {"ns": namespace, "expired": expired_before, "ended": ended_before, "count": limit}
+        async with self._database.writing() as transaction:
+            dead = [{"token_id": row.id} for row in await transaction.rows(self._dead, parameters)]
+            if dead:
+                await transaction.run(self._delete, dead)
+            spent = [{**parameters, "token_id": row.id} for row in await transaction.rows(self._spent, parameters)]
+            if spent:
+                await transaction.run(self._erase, spent)
+        return len(spent), len(dead)
+
+    async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
+        async with self._database.reading() as transaction:
+            rows = await transaction.rows(self._sealed, {"keys": list(key_ids), "after": after, "count": limit})
+        return [_record(row) for row in rows]
+
+    async def reseal(self, old: TokenRecord, new: TokenRecord) -> bool:
+        parameters = {
+            "token_id": old.id,
+            "seen": old.version,
+            "old_key": old.key_id,
+            "new_key": new.key_id,
+            "access": new.access_sealed,
+            "refresh": new.refresh_sealed,
+        }
+        async with self._database.writing() as transaction:
+            return bool(await transaction.count(self._reseal, parameters))
+
+
+def _at(account: Account) -> dict[str, Any]:
+    return {"ns": account.namespace, "pr": account.provider, "us": account.user_id}
+
+
+def _record(row: Sequence[Any]) -> TokenRecord:
+    """Build a record from the columns in the order of `_in_place`."""
+    (
+        row_id, namespace, provider, user_id, kind, version, access, refresh, key_id, token_type, scope,
+        created_at, expires_at, last_used_at, usage_count, rejected_at, profile, metadata,
+    ) = row  # fmt: skip
+    return TokenRecord(
+        id=row_id,
+        account=Account(namespace, provider, user_id),
+        kind=kind,
+        version=version,
+        access_sealed=access,
+        refresh_sealed=refresh,
+        key_id=key_id,
+        token_type=token_type,
+        scope=tuple(scope),
+        created_at=created_at,
+        expires_at=expires_at,
+        last_used_at=last_used_at,
+        usage_count=usage_count,
+        rejected=rejected_at is not None,
+        profile=profile,
+        metadata=metadata,
+    )
+
+
+def _values(record: TokenRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        **record.account._asdict(),
+        "kind": record.kind,
+        "version": record.version,
+        "active": 1,
+        "access_sealed": record.access_sealed,
+        "refresh_sealed": record.refresh_sealed,
+        "key_id": record.key_id,
+        "token_type": record.token_type,
+        "scope": list(record.scope),
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+        "last_used_at": record.last_used_at,
+        "usage_count": record.usage_count,
+        "profile": dict(record.profile),
+        "metadata": dict(record.metadata),
+    }
+
+
+def _info(row: Row[Any]) -> TokenInfo:
+    values = dict(row._mapping)  # noqa: SLF001  # the documented way to a row by names
+    active = bool(values.pop("alive"))
+    reason = values.pop("end_reason")
+    values["scope"] = tuple(values["scope"])
+    return TokenInfo(**values, end_reason=None if reason is None else EndReason(reason), active=active)
