@@ -23,7 +23,7 @@ SOURCE: Final = ROOT / "src"
 FLOORS: Final[dict[int, tuple[str, ...]]] = {
     1: ("secret", "errors", "model", "expiry", "_stepping", "_checking"),
     2: ("ports",),
-    3: ("sealing", "keyring", "digest", "vault", "issuer", "leases"),
+    3: ("sealing", "keyring", "keyfile", "digest", "vault", "issuer", "leases"),
     4: ("stores", "providers", "runtime"),
     5: ("opening",),
     6: ("api", ""),
@@ -43,7 +43,7 @@ LEAVES: Final = (
 )
 """They may import everything, and nobody imports them but they themselves."""
 
-CRYPTOGRAPHY: Final = ("sealing", "keyring", "digest")
+CRYPTOGRAPHY: Final = ("sealing", "keyring", "keyfile", "digest")
 """On the third floor the services do not know these: a sealer is handed to them as a port."""
 
 KNOWS_DIGEST: Final = "issuer"

@@ -12,7 +12,7 @@ from typing import Final, NoReturn, Self, override
 from tokenkeep import keyfile
 from tokenkeep.errors import ConfigurationError, UnknownKey
 from tokenkeep.ports import Binding, Sealer
-from tokenkeep.sealing import Envelope, RootKey
+from tokenkeep.sealing import RootKey, envelope, key_id_of
 from tokenkeep.secret import Secret
 
 KEYS_VARIABLE: Final = "TOKENKEEP_KEYS"
@@ -187,12 +187,12 @@ class KeyRing(Sealer):
 
     @override
     def open(self, sealed: bytes, binding: Binding) -> Secret:
-        envelope = Envelope.parse(sealed)
-        return self._key(envelope.key_id).open(envelope, binding)
+        whole = envelope(sealed)
+        return self._key(key_id_of(whole)).open(whole, binding)
 
     @override
     def key_id_of(self, sealed: bytes) -> str:
-        return Envelope.parse(sealed).key_id
+        return key_id_of(envelope(sealed))
 
     @override
     def check_value(self, key_id: str) -> bytes:

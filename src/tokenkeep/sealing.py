@@ -13,7 +13,8 @@ import os
 import re
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final, NamedTuple, NoReturn, Self
+from struct import Struct
+from typing import Final, NoReturn, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,8 +35,10 @@ FORMAT: Final = 1
 CIPHERS_KEPT: Final = 512
 """Derived ciphers kept for each root key: opening a record again then costs no derivation."""
 
-_HEADER_BYTES: Final = 1 + ID_BYTES + SALT_BYTES
-_SMALLEST: Final = _HEADER_BYTES + NONCE_BYTES + TAG_BYTES
+_SALT_AT: Final = 1 + ID_BYTES
+_NONCE_AT: Final = _SALT_AT + SALT_BYTES
+_CIPHERTEXT_AT: Final = _NONCE_AT + NONCE_BYTES
+_SMALLEST: Final = _CIPHERTEXT_AT + TAG_BYTES
 
 _EXTRACT_SALT: Final = b"tokenkeep root key 1"
 _FOR_ID: Final = b"key id"
@@ -44,55 +47,50 @@ _FOR_FINGERPRINTS: Final = b"fingerprint"
 _FOR_ISSUED: Final = b"issued token"
 _FOR_CHECKING: Final = b"check value"
 
+_LENGTHS: Final = Struct(">6I")
+"""Characters in each part of a binding."""
+
 _TEXT: Final = re.compile(r"tkk_[0-9a-f]{16}_([0-9A-Za-z_-]{43})")
 _FEWEST_VALUES: Final = 8
 """Distinct bytes in a root key: random ones have about 30 of 32, a key made up by hand has few."""
 
 
-class Envelope(NamedTuple):
-    """A sealed value, taken apart."""
+def envelope(sealed: bytes) -> bytes:
+    """Check the outer form of a sealed value, strictly, and return it as `bytes`.
 
-    key_id: str
-    header: bytes
-    salt: bytes
-    nonce: bytes
-    ciphertext: bytes
+    Raises:
+        SealingError: it is not an envelope of a format that this version knows.
+    """
+    if not isinstance(sealed, bytes):
+        sealed = _plain_bytes(sealed)
+    if len(sealed) < _SMALLEST:
+        msg = f"a sealed value of {len(sealed)} bytes is cut short: restore the row, or acquire the token anew"
+        raise SealingError(msg)
+    if sealed[0] != FORMAT:
+        msg = f"a sealed value has the unknown format {sealed[0]}: it is not ours, or a newer tokenkeep sealed it"
+        raise SealingError(msg)
+    return sealed
 
-    @classmethod
-    def parse(cls, sealed: bytes) -> Envelope:
-        """Take an envelope apart, strictly.
 
-        Raises:
-            SealingError: it is not an envelope of a format that this version knows.
-        """
-        if not isinstance(sealed, bytes | bytearray | memoryview):
-            msg = f"a sealed value must be bytes, not {type(sealed).__name__}: the row was not written by tokenkeep"
-            raise SealingError(msg)
-        whole = bytes(sealed)
-        if len(whole) < _SMALLEST:
-            msg = f"a sealed value of {len(whole)} bytes is cut short: restore the row, or acquire the token anew"
-            raise SealingError(msg)
-        if whole[0] != FORMAT:
-            msg = f"a sealed value has the unknown format {whole[0]}: it is not ours, or a newer tokenkeep sealed it"
-            raise SealingError(msg)
-        return cls(
-            key_id=whole[1 : 1 + ID_BYTES].hex(),
-            header=whole[:_HEADER_BYTES],
-            salt=whole[1 + ID_BYTES : _HEADER_BYTES],
-            nonce=whole[_HEADER_BYTES : _HEADER_BYTES + NONCE_BYTES],
-            ciphertext=whole[_HEADER_BYTES + NONCE_BYTES :],
-        )
+def _plain_bytes(sealed: object) -> bytes:
+    """Some drivers hand out a `memoryview` or a `bytearray`."""
+    if isinstance(sealed, bytearray | memoryview):
+        return bytes(sealed)
+    msg = f"a sealed value must be bytes, not {type(sealed).__name__}: the row was not written by tokenkeep"
+    raise SealingError(msg)
+
+
+def key_id_of(whole: bytes) -> str:
+    """Tell which key an envelope names."""
+    return whole[1:_SALT_AT].hex()
 
 
 def associated_data(header: bytes, binding: Binding) -> bytes:
-    """Join the header and the place of a value; each part after its length, so that no two places read alike."""
+    """Join the header and the place of a value, the lengths of its parts first, so that no two places read alike."""
     namespace, provider, user_id = binding.account
     kind, row, field = binding.kind, binding.row, binding.field
-    place = (
-        f"{len(namespace)}:{namespace}{len(provider)}:{provider}{len(user_id)}:{user_id}"
-        f"{len(kind)}:{kind}{len(row)}:{row}{len(field)}:{field}"
-    )
-    return header + place.encode()
+    lengths = _LENGTHS.pack(len(namespace), len(provider), len(user_id), len(kind), len(row), len(field))
+    return header + lengths + (namespace + provider + user_id + kind + row + field).encode()
 
 
 class RootKey:
@@ -147,16 +145,18 @@ class RootKey:
 
     def seal(self, secret: Secret, binding: Binding) -> bytes:
         """Make an envelope that opens only at `binding`."""
-        salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
+        fresh = os.urandom(SALT_BYTES + NONCE_BYTES)
+        salt, nonce = fresh[:SALT_BYTES], fresh[SALT_BYTES:]
         header = bytes((FORMAT,)) + self._id + salt
         bound = associated_data(header, binding)
         return header + nonce + self._cipher(salt).encrypt(nonce, _encoded(secret), bound)
 
-    def open(self, envelope: Envelope, binding: Binding) -> Secret:
+    def open(self, whole: bytes, binding: Binding) -> Secret:
         """Open an envelope of this key; `SealingError` when it was changed or belongs elsewhere."""
-        bound = associated_data(envelope.header, binding)
+        cipher = self._cipher(whole[_SALT_AT:_NONCE_AT])
+        bound = associated_data(whole[:_NONCE_AT], binding)
         try:
-            plain = self._cipher(envelope.salt).decrypt(envelope.nonce, envelope.ciphertext, bound)
+            plain = cipher.decrypt(whole[_NONCE_AT:_CIPHERTEXT_AT], whole[_CIPHERTEXT_AT:], bound)
         except InvalidTag:
             msg = (
                 f"a value sealed under key {self.id} cannot be opened here: it was changed, or moved from another row; "
