@@ -23,7 +23,7 @@ SOURCE: Final = ROOT / "src"
 FLOORS: Final[dict[int, tuple[str, ...]]] = {
     1: ("secret", "errors", "model", "expiry", "_stepping", "_checking"),
     2: ("ports",),
-    3: ("sealing", "keyring", "keyfile", "digest", "vault", "issuer", "leases"),
+    3: ("sealing", "keyring", "keyfile", "digest", "uses", "vault", "issuer", "leases"),
     4: ("stores", "providers", "runtime"),
     5: ("opening",),
     6: ("api", ""),
