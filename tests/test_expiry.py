@@ -266,6 +266,11 @@ def test_the_earliest_of_nothing_is_refused() -> None:
         Earliest()
 
 
+def test_what_is_no_policy_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"a policy must be an expiry policy such as .*, not timedelta"):
+        Earliest(timedelta(hours=1))  # type: ignore[arg-type]
+
+
 POLICIES: list[ExpiryPolicy] = [
     FixedTime("03:30", tz="Asia/Kolkata"),
     Lifetime(timedelta(hours=1)),

@@ -41,7 +41,14 @@ class ProviderRejected(ProviderError):
     """The provider said no, and would again: wrong credentials, an unknown client, a spent grant.
 
     It is never repeated by itself, because a wrong PIN or code counts down to a lock.
+
+    Attributes:
+        code: the provider's own word for it, such as `invalid_grant` (RFC 6749 section 5.2); `None` without one.
     """
+
+    def __init__(self, reason: str, *, provider: str = "", user_id: str | None = None, code: str | None = None) -> None:
+        super().__init__(reason, provider=provider, user_id=user_id)
+        self.code = code
 
 
 class ProviderUnavailable(ProviderError):
@@ -66,8 +73,8 @@ class ProviderUnavailable(ProviderError):
 class AcquireInDoubt(ProviderError):
     """A token was asked for, and it is not known whether one was granted.
 
-    The provider may have minted a token or spent a refresh token whose successor never arrived. Nothing
-    is repeated by itself; the sentence says whether to acquire anew or to authorise the application again.
+    The provider may have minted a token or spent a refresh token whose successor never arrived. The call
+    that raises this does not repeat it; a later call may, and then finds out which of the two it was.
     """
 
 

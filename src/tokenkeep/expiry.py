@@ -131,7 +131,7 @@ class Earliest:
         if not policies:
             msg = "Earliest needs at least one policy, for example Earliest(FixedTime(...), JwtExpiry())"
             raise ValueError(msg)
-        object.__setattr__(self, "policies", policies)
+        object.__setattr__(self, "policies", tuple(checked(policy, "a policy") for policy in policies))
 
     def __repr__(self) -> str:
         return f"Earliest({', '.join(map(repr, self.policies))})"
@@ -141,6 +141,14 @@ class Earliest:
         now = _checking.instant(now, "now")
         ends = (policy.expires_at(now, new_token) for policy in self.policies)
         return min((end for end in ends if end is not None), default=None)
+
+
+def checked[P](policy: P, argument: str) -> P:
+    """Check, before any token is asked for, that something can tell when it ends."""
+    if not callable(getattr(policy, "expires_at", None)):
+        msg = f"{argument} must be an expiry policy such as Lifetime(timedelta(hours=1)), not {type(policy).__name__}"
+        raise TypeError(msg)
+    return policy
 
 
 def worth_renewing(now: datetime, *, ends: datetime | None, expected: datetime | None, needed: timedelta) -> bool:
