@@ -66,8 +66,8 @@ class TokenForm:
             raise ValueError(msg)
         self._keys = keys
         self._head = f"{prefix}-r_" if refresh else f"{prefix}_"
-        self._body_at = len(self._head)
-        self._length = self._body_at + BODY + CHECKSUM
+        self._length = len(self._head) + BODY + CHECKSUM
+        self._shape = re.compile(self._head + r"[0-9A-Za-z]+").fullmatch
 
     @property
     def key_id(self) -> str | None:
@@ -84,9 +84,7 @@ class TokenForm:
         return (
             isinstance(token, str)
             and len(token) == self._length
-            and token.isascii()
-            and token.startswith(self._head)
-            and token[self._body_at :].isalnum()
+            and self._shape(token) is not None
             and token[-CHECKSUM:] == _checksum(token[:-CHECKSUM])
         )
 
@@ -141,4 +139,4 @@ def _base62(number: int) -> str:
 
 
 def _checksum(text: str) -> str:
-    return f"{crc32(text.encode()):08x}"
+    return crc32(text.encode()).to_bytes(CHECKSUM // 2).hex()
