@@ -1,0 +1,14 @@
+"""The suites for stores of issued tokens."""
+
+from __future__ import annotations
+
+from tokenkeep.testing.conformance.ending import Ending, IssuersSharing
+from tokenkeep.testing.conformance.issuing import Issuing
+
+
+class IssuerConformance(Issuing, Ending):
+    """What a `TokenIssuer` holds on any store."""
+
+
+class DurableIssuerConformance(IssuerConformance, IssuersSharing):
+    """And on a store to which the same URL leads again."""

@@ -1,0 +1,18 @@
+"""The suites for stores of acquired tokens."""
+
+from __future__ import annotations
+
+from tokenkeep.testing.conformance.asking import Asking
+from tokenkeep.testing.conformance.changing import Changing
+from tokenkeep.testing.conformance.durable import Keys, Sharing
+from tokenkeep.testing.conformance.failing import Failing
+from tokenkeep.testing.conformance.getting import Getting
+from tokenkeep.testing.conformance.recounting import Recounting
+
+
+class VaultConformance(Getting, Failing, Changing, Recounting, Asking):
+    """What a `TokenVault` holds on any store."""
+
+
+class DurableVaultConformance(VaultConformance, Sharing, Keys):
+    """And on a store to which the same URL leads again."""
