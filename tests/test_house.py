@@ -23,7 +23,7 @@ SOURCE: Final = ROOT / "src"
 FLOORS: Final[dict[int, tuple[str, ...]]] = {
     1: ("secret", "errors", "model", "expiry", "_stepping", "_checking"),
     2: ("ports",),
-    3: ("sealing", "keyring", "keyfile", "digest", "uses", "vault", "issuer", "leases"),
+    3: ("sealing", "keyfile", "keyring", "keycheck", "digest", "uses", "leases", "acquiring", "vault", "issuer"),
     4: ("stores", "providers", "runtime"),
     5: ("opening",),
     6: ("api", ""),
@@ -204,6 +204,28 @@ def test_the_services_know_the_ports_and_not_the_cryptography() -> None:
         and (room(importer), room(target)) != (KNOWS_DIGEST, "digest")
     ]
     assert not sorted(broken)
+
+
+def test_the_core_starts_no_task_and_no_thread() -> None:
+    broken = [
+        where(module, node)
+        for module, node in imports()
+        if (floor(module) or 9) <= 3
+        and {name.partition(".")[0] for name in names_used(node)}
+        & {"asyncio", "anyio", "concurrent", "multiprocessing"}
+    ]
+    assert not broken, "what runs side by side goes through the port Work"
+
+
+def test_time_comes_in_by_the_door() -> None:
+    broken = [
+        where(module, node)
+        for module, node in nodes(ast.Call)
+        if (floor(module) or 9) <= 5
+        and ast.unparse(node.func) in {"datetime.now", "datetime.utcnow", "date.today", "time.time", "time.time_ns"}
+        and room(module) not in {"runtime", "opening"}
+    ]
+    assert not broken, "ask the Clock that was handed in"
 
 
 def test_the_floors_would_notice_an_arrow_up() -> None:
