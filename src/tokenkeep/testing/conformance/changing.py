@@ -105,7 +105,8 @@ class Changing(VaultFixtures):
 
         async def reject_and_ask_again() -> int:
             await vault.reject(refused)
-            return (await vault.get_or_create("alice")).version
+            token = await vault.get_or_create("alice")
+            return token.version
 
         versions = await asyncio.gather(*(reject_and_ask_again() for _ in range(10)))
         assert set(versions) == {refused.version + 1}
@@ -198,11 +199,12 @@ class Changing(VaultFixtures):
         assert await vault.revoke("alice") is True
         assert await vault.revoke("alice") is False
 
+    @pytest.mark.parametrize("error", [ProviderUnavailable("503"), KeyError("surprise")], ids=["known", "unexpected"])
     async def test_a_provider_that_cannot_revoke_does_not_keep_the_token_alive_here(
-        self, open_vault: OpenVault
+        self, open_vault: OpenVault, error: Exception
     ) -> None:
         provider = RevokingProvider()
-        provider.script_revocations(ProviderUnavailable("503"))
+        provider.script_revocations(error)
         vault = await open_vault(provider)
         await vault.get_or_create("alice")
         assert await vault.revoke("alice") is True

@@ -9,7 +9,7 @@ import pytest
 
 from tokenkeep import NewToken
 from tokenkeep.errors import AcquireInDoubt, ProviderError, ProviderRejected, ProviderUnavailable
-from tokenkeep.model import Acquisition, Action
+from tokenkeep.model import Action
 from tokenkeep.testing import FakeClock, FakeProvider
 from tokenkeep.testing.conformance._fixtures import OpenVault, VaultFixtures
 
@@ -155,15 +155,15 @@ class Failing(VaultFixtures):
         provider.fail("bob", ProviderRejected("wrong PIN"))
         provider.fail("dave", KeyError("surprise"))
         vault = await open_vault(provider)
-        seen: list[Acquisition] = []
+        seen: list[tuple[int, int]] = []
         users = ["alice", "bob", "carol", "dave", "erin"]
-        results = await vault.acquire_many(users, concurrency=2, progress=seen.append)
+        results = await vault.acquire_many(users, concurrency=2, progress=lambda *step: seen.append(step))
         assert [result.user_id for result in results] == users
         assert [result.ok for result in results] == [True, False, True, False, True]
         assert isinstance(results[1].error, ProviderRejected)
         assert isinstance(results[3].error, AcquireInDoubt)
         assert all((result.token is None) != (result.error is None) for result in results)
-        assert sorted(result.user_id for result in seen) == users
+        assert sorted(seen) == [(done, 5) for done in range(1, 6)]
         assert sorted(provider.calls) == users
 
     async def test_a_batch_of_nobody_is_an_empty_list(self, open_vault: OpenVault, provider: FakeProvider) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tokenkeep import NewToken, Secret
-from tokenkeep.errors import AcquireInDoubt, ConfigurationError, ProviderRejected, ProviderUnavailable
+from tokenkeep.errors import AcquireInDoubt, ConfigurationError, ProviderError, ProviderRejected, ProviderUnavailable
 from tokenkeep.expiry import FixedTime, Lifetime
 from tokenkeep.providers import FunctionProvider
 from tokenkeep.testing import FakeClock, FakeProvider
@@ -135,9 +135,19 @@ class Getting(VaultFixtures):
     ) -> None:
         provider.script(NewToken("dead-on-arrival", expires_in=0))
         vault = await open_vault(provider)
-        with pytest.raises((AcquireInDoubt, ProviderUnavailable, ProviderRejected)):
+        with pytest.raises(ProviderError):
             await vault.get_or_create("alice")
         assert await vault.get_valid("alice", min_validity=timedelta(0)) is None
+
+    async def test_a_provider_whose_tokens_are_dead_on_arrival_is_not_asked_at_each_call(
+        self, open_vault: OpenVault
+    ) -> None:
+        provider = FakeProvider(lifetime=timedelta(0))
+        vault = await open_vault(provider)
+        for _ in range(5):
+            with pytest.raises(ProviderError):
+                await vault.get_or_create("alice")
+        assert provider.logins == 1
 
     async def test_twenty_callers_on_a_cold_key_share_one_login(
         self, open_vault: OpenVault, provider: FakeProvider
