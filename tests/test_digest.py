@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import re
+import string
+import subprocess
+import sys
+import sysconfig
+from binascii import crc32
+from collections import Counter
+from itertools import count
+from math import sqrt
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tokenkeep import digest
+from tokenkeep.digest import SCANNER_PATTERN, TokenForm, parse_public_id, public_id, token_id
+from tokenkeep.errors import UnknownKey
+from tokenkeep.keyring import KeyRing
+
+BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+B64TOKEN = string.ascii_letters + string.digits + "-._~+/="
+PREFIXES = st.from_regex(r"[a-z][a-z0-9_]{0,19}", fullmatch=True)
+FORM = TokenForm()
+TOKEN = FORM.new().reveal()
+REFRESH = TokenForm(refresh=True).new().reveal()
+
+
+def number_in(token: str) -> int:
+    value = 0
+    for character in token[-51:-8]:
+        value = value * 62 + BASE62.index(character)
+    return value
+
+
+# --- the form
+
+
+def test_a_token_is_prefix_random_part_and_checksum() -> None:
+    head, body, checksum = TOKEN[:3], TOKEN[3:46], TOKEN[46:]
+    assert head == "tk_"
+    assert set(body) <= set(BASE62)
+    assert len(body) == 43
+    assert checksum == f"{crc32((head + body).encode()):08x}"
+    assert REFRESH.startswith("tk-r_")
+
+
+@given(PREFIXES, st.booleans())
+def test_what_it_makes_is_well_formed_whatever_the_prefix(prefix: str, refresh: bool) -> None:
+    form = TokenForm(prefix, refresh=refresh)
+    token = form.new().reveal()
+    assert form.well_formed(token)
+    assert token.startswith(prefix)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "T", "Tk", "1k", "_tk", "t-k", "t k", "tk\n", "é", "t²", "a" * 21, None, 7, b"tk"]
+)
+def test_a_bad_prefix_is_a_value_error_that_names_it(prefix: Any) -> None:
+    with pytest.raises(ValueError, match=r"^prefix must"):
+        TokenForm(prefix)
+
+
+@pytest.mark.requirement("T1")
+def test_a_hundred_thousand_tokens_are_unique_and_their_bits_even() -> None:
+    tokens = [FORM.new().reveal() for _ in range(100_000)]
+    assert len(set(tokens)) == len(tokens)
+    numbers = [number_in(token) for token in tokens[:10_000]]
+    assert max(numbers) < 2**256
+    bits = 256 * len(numbers)
+    ones = sum(number.bit_count() for number in numbers)
+    assert abs(ones - bits / 2) < 6 * sqrt(bits / 4), "monobit test, six standard deviations"
+    counts = Counter("".join(token[4:46] for token in tokens))
+    expected = 42 * len(tokens) / 62
+    chi_squared = sum((counts[character] - expected) ** 2 / expected for character in BASE62)
+    assert chi_squared < 61 + 7 * sqrt(2 * 61), "61 degrees of freedom"
+
+
+@pytest.mark.requirement("T1")
+def test_a_seeded_random_module_changes_nothing() -> None:
+    state = random.getstate()
+    try:
+        random.seed(4711)
+        first = FORM.new()
+        random.seed(4711)
+        assert FORM.new() != first
+    finally:
+        random.setstate(state)
+
+
+FORKED = """
+import multiprocessing
+from tokenkeep.digest import TokenForm
+FORM = TokenForm()
+FORM.new()
+def some(_):
+    return [FORM.new().reveal() for _ in range(500)]
+with multiprocessing.get_context("fork").Pool(8) as pool:
+    tokens = [token for batch in pool.map(some, range(16), chunksize=1) for token in batch]
+print(len(tokens), len(set(tokens)))
+"""
+
+
+@pytest.mark.requirement("T1")
+def test_forked_processes_make_different_tokens() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["8000", "8000"]
+
+
+@pytest.mark.requirement("T2")
+def test_only_b64token_characters_occur() -> None:
+    made = {token for form in (FORM, TokenForm("a_b9_", refresh=True)) for token in (form.new() for _ in range(5_000))}
+    assert {character for token in made for character in token.reveal()} <= set(B64TOKEN)
+
+
+# --- telling ours from anything else
+
+
+@pytest.mark.requirement("T3")
+@pytest.mark.parametrize("token", [TOKEN, REFRESH], ids=["access", "refresh"])
+def test_a_change_of_any_one_character_is_caught(token: str) -> None:
+    form = TokenForm(refresh=token is REFRESH)
+    assert form.well_formed(token)
+    for position, right in enumerate(token):
+        for wrong in set(B64TOKEN + " \x00é²٣\ud800") - {right}:
+            assert not form.well_formed(token[:position] + wrong + token[position + 1 :]), (position, wrong)
+
+
+@pytest.mark.requirement("T3")
+def test_a_missing_doubled_or_swapped_character_is_caught() -> None:
+    for position in range(len(TOKEN)):
+        assert not FORM.well_formed(TOKEN[:position] + TOKEN[position + 1 :])
+        assert not FORM.well_formed(TOKEN[:position] + TOKEN[position] + TOKEN[position:])
+        swapped = TOKEN[:position] + TOKEN[position : position + 2][::-1] + TOKEN[position + 2 :]
+        assert swapped == TOKEN or not FORM.well_formed(swapped)
+
+
+def resembling(form: TokenForm, body: str) -> str:
+    """A string with a right prefix, length and checksum, whatever its middle is."""
+    unchecked = form._head + body
+    return unchecked + f"{crc32(unchecked.encode('utf-8', 'surrogatepass')):08x}"
+
+
+@pytest.mark.requirement("V7")
+@pytest.mark.parametrize(
+    "wrong", ["_", "-", ".", "+", " ", "\n", "\x00", "é", "²", "٣", "\U0001d7d8", "\ud800", "\uff3f"]
+)
+@pytest.mark.parametrize("position", [0, 21, 42])
+def test_a_right_checksum_does_not_excuse_a_foreign_character(wrong: str, position: int) -> None:
+    body = "A" * position + wrong + "A" * (42 - position)
+    assert FORM.well_formed(resembling(FORM, "A" * 43))
+    assert not FORM.well_formed(resembling(FORM, body))
+
+
+@pytest.mark.requirement("V7")
+@pytest.mark.parametrize("checksum", ["{:08X}", "{:+08x}", "{:8x}", "0x{:06x}"])
+def test_the_checksum_is_written_in_one_way_only(checksum: str) -> None:
+    numbered = (resembling(FORM, f"{number:043}") for number in count())
+    token = next(text for text in numbered if re.search("^00.*[a-f]", text[-8:]))
+    assert FORM.well_formed(token)
+    rewritten = token[:-8] + checksum.format(int(token[-8:], 16))
+    assert not FORM.well_formed(rewritten)
+
+
+@pytest.mark.requirement("V7")
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *(None, 7, True, b"", TOKEN.encode(), bytearray(b"x"), [TOKEN], (TOKEN,), {}, object(), 1.5, "", " ", "\x00"),
+        *(TOKEN + "\n", TOKEN + " ", " " + TOKEN, TOKEN + "\x00", TOKEN.upper(), TOKEN * 2, f"Bearer {TOKEN}", "tk_"),
+        *("\ud800" * 54, "٣" * 54, "²" * 54, "tk_" + "٣" * 51, "tk_" + "\x00" * 51, "tk_" + "0" * 51, "tk_" * 18),
+    ],
+    ids=lambda junk: repr(junk)[:20].encode("ascii", "backslashreplace").decode(),
+)
+def test_junk_is_not_well_formed_and_never_an_error(junk: Any) -> None:
+    assert FORM.well_formed(junk) is False
+
+
+@pytest.mark.requirement("V7")
+@given(
+    st.one_of(
+        st.text(), st.text(min_size=54, max_size=54), st.text(BASE62, min_size=51, max_size=51).map("tk_".__add__)
+    )
+)
+@example("a" * 1_000_000)
+def test_no_text_is_an_error(text: str) -> None:
+    assert FORM.well_formed(text) is False
+
+
+class Untouchable(str):
+    """Text whose length may be asked, and nothing else."""
+
+    __slots__ = ()
+
+    def _touched(self, *_: object) -> Never:
+        msg = "work was done before the length was looked at"
+        raise AssertionError(msg)
+
+    encode = startswith = isascii = __getitem__ = __iter__ = __hash__ = __eq__ = _touched  # type: ignore[assignment]
+
+
+@pytest.mark.requirement("V7")
+@pytest.mark.parametrize("length", [0, 53, 55, 1_000_000])
+def test_nothing_is_looked_at_but_the_length_when_it_is_wrong(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = TokenForm()
+    monkeypatch.setattr(form, "_shape", Untouchable._touched)
+    assert form.well_formed(Untouchable("a" * length)) is False
+
+
+@pytest.mark.requirement("V5")
+@given(PREFIXES, PREFIXES)
+@example("tk", "tk")
+@example("tk", "tk_r")
+@example("tk", "tkr")
+def test_a_refresh_token_is_never_an_access_token_nor_the_other_way_round(one: str, other: str) -> None:
+    access, refresh = TokenForm(one), TokenForm(other, refresh=True)
+    assert not access.well_formed(refresh.new().reveal())
+    assert not refresh.well_formed(access.new().reveal())
+
+
+@pytest.mark.requirement("V5")
+@given(PREFIXES, PREFIXES)
+def test_a_token_of_another_prefix_is_not_ours(one: str, other: str) -> None:
+    if one != other:
+        assert not TokenForm(one).well_formed(TokenForm(other).new().reveal())
+
+
+@pytest.mark.requirement("T3")
+def test_the_published_pattern_finds_tokens_in_text_and_nothing_in_source_code() -> None:
+    pattern = re.compile(SCANNER_PATTERN)
+    planted = [TOKEN, REFRESH, TokenForm("acme_live").new().reveal(), TokenForm("x" * 20, refresh=True).new().reveal()]
+    text = f"A='{planted[0]}'\ncurl -H 'Authorization: Bearer {planted[1]}' x?t={planted[2]}&u=1 <{planted[3]}>"
+    assert pattern.findall(text) == planted
+    library = Path(sysconfig.get_paths()["stdlib"])
+    sources = [path.read_text("utf-8", "replace") for path in sorted(library.glob("*.py"))]
+    assert sum(map(len, sources)) > 3_000_000
+    assert [found for source in sources for found in pattern.findall(source)] == []
+
+
+# --- ids
+
+
+def test_an_id_is_16_bytes_of_a_domain_separated_sha_256() -> None:
+    assert token_id(TOKEN) == hashlib.sha256(b"tokenkeep issued token id\x00" + TOKEN.encode()).digest()[:16]
+    assert token_id(TOKEN) not in FORM.digest(TOKEN, None)
+    assert token_id(TOKEN) != token_id(REFRESH)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_public_id_is_32_hexadecimal_characters_and_reads_back(raw: bytes) -> None:
+    text = public_id(raw)
+    assert re.fullmatch("[0-9a-f]{32}", text)
+    assert parse_public_id(text) == raw
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *("", "0" * 31, "0" * 33, "0" * 32 + "\n", " " + "0" * 31, "A" * 32, "g" * 32, "0 " * 16, "٣" * 32),
+        *("\ud800" * 32, None, 7, b"0" * 32, "0" * 1_000_000, TOKEN),
+    ],
+    ids=lambda junk: repr(junk)[:20].encode("ascii", "backslashreplace").decode(),
+)
+def test_nothing_else_reads_as_a_public_id(junk: Any) -> None:
+    assert parse_public_id(junk) is None
+
+
+# --- digests
+
+
+def test_without_keys_the_digest_is_a_domain_separated_sha_256() -> None:
+    made = FORM.digest(TOKEN, None)
+    assert made == hashlib.sha256(b"tokenkeep issued token digest\x00" + TOKEN.encode()).digest()
+    assert FORM.key_id is None
+    assert FORM.matches(TOKEN, made, None)
+    assert not FORM.matches(FORM.new().reveal(), made, None)
+
+
+def test_with_keys_the_digest_is_an_hmac_that_needs_the_key() -> None:
+    ring, other = KeyRing.generate(), KeyRing.generate()
+    form = TokenForm(keys=ring)
+    made = form.digest(TOKEN, ring.key_id)
+    assert form.key_id == ring.key_id
+    subkey = ring._newest._expand(b"issued token")
+    assert made == hmac.digest(subkey, TOKEN.encode(), "sha256")
+    assert made != TokenForm(keys=other).digest(TOKEN, other.key_id)
+    assert made == form.digest(TOKEN, ring.key_id), "the kept state is copied, not used up"
+
+
+def test_two_keys_live_side_by_side_and_a_retired_one_matches_nothing() -> None:
+    ring = KeyRing.generate()
+    form = TokenForm(keys=ring)
+    first = ring.key_id
+    old = form.digest(TOKEN, first)
+    second = ring.add()
+    new = form.digest(TOKEN, form.key_id)
+    assert form.key_id == second
+    assert form.matches(TOKEN, old, first)
+    assert form.matches(TOKEN, new, second)
+    assert not form.matches(TOKEN, old, second)
+    ring.drop(first)
+    assert not form.matches(TOKEN, old, first)
+    assert form.matches(TOKEN, new, second)
+
+
+def test_with_keys_a_plain_digest_that_somebody_wrote_into_the_table_matches_nothing() -> None:
+    form = TokenForm(keys=KeyRing.generate())
+    assert not form.matches(TOKEN, FORM.digest(TOKEN, None), None)
+
+
+def test_without_keys_a_keyed_row_matches_nothing_and_its_digest_cannot_be_made() -> None:
+    ring = KeyRing.generate()
+    made = TokenForm(keys=ring).digest(TOKEN, ring.key_id)
+    assert not FORM.matches(TOKEN, made, ring.key_id)
+    with pytest.raises(UnknownKey, match=f"no key {ring.key_id}"):
+        FORM.digest(TOKEN, ring.key_id)
+
+
+@pytest.mark.requirement("S2")
+@pytest.mark.parametrize("keys", [None, KeyRing.generate()], ids=["plain", "keyed"])
+def test_nothing_that_the_row_holds_is_a_token(keys: KeyRing | None) -> None:
+    form = TokenForm(keys=keys)
+    for column in (token_id(TOKEN), form.digest(TOKEN, form.key_id)):
+        assert not form.well_formed(column)
+        assert not form.well_formed(column.hex())
+        assert not form.well_formed("tk_" + column.hex())
+
+
+@pytest.mark.requirement("V2")
+@pytest.mark.parametrize("keys", [None, KeyRing.generate()], ids=["plain", "keyed"])
+def test_digests_are_compared_by_compare_digest_only(keys: KeyRing | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def recording(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(digest, "compare_digest", recording)
+    form = TokenForm(keys=keys)
+    made = form.digest(TOKEN, form.key_id)
+    wrong = bytes([made[0] ^ 1]) + made[1:]
+    assert form.matches(TOKEN, made, form.key_id)
+    assert not form.matches(TOKEN, wrong, form.key_id)
+    assert compared == [(made, made), (made, wrong)]
