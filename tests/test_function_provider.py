@@ -95,6 +95,10 @@ async def test_another_answer_is_in_doubt_and_not_shown(answer: Any, *, asynchro
     assert type(answer).__name__ in str(caught.value)
     assert (caught.value.provider, caught.value.user_id) == ("bot", "alice")
     assert CANARY not in "".join(traceback.format_exception(caught.value))
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    ours = [frame.f_locals for frame in frames if frame.f_globals["__name__"].startswith("tokenkeep.")]
+    assert ours
+    assert CANARY not in repr(ours)
 
 
 class LibraryError(Exception):

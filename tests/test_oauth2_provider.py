@@ -398,7 +398,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.requirement("S1")
+@pytest.mark.requirement("G1")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_secret_in_logs_tracebacks_or_chained_exceptions(
     server: LocalOAuth2, fault: Fault, caplog: pytest.LogCaptureFixture
@@ -414,6 +414,18 @@ def test_no_secret_in_logs_tracebacks_or_chained_exceptions(
     while error is not None:
         assert type(error).__module__.startswith("tokenkeep.")
         error = error.__cause__ or error.__context__
+
+
+@pytest.mark.requirement("S13")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_secret_in_the_local_variables_of_a_traceback(server: LocalOAuth2, fault: Fault) -> None:
+    server.faults.append(fault)
+    with pytest.raises(ProviderError) as caught:
+        renew(server, CANARY)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    ours = [frame for frame in frames if frame.f_globals["__name__"].startswith("tokenkeep.")]
+    assert ours
+    assert not [frame for frame in ours if CANARY in repr(frame.f_locals) or "app-secret" in repr(frame.f_locals)]
 
 
 # --- revocation --------------------------------------------------------------------------------------

@@ -56,35 +56,44 @@ class FunctionProvider:
 
     def acquire(self, user_id: str) -> Sequence[NewToken] | Awaitable[Sequence[NewToken]]:
         """Call the function once; awaitable when what it returned is."""
+        outcome = self._called(user_id)
+        if isinstance(outcome, ProviderError):
+            raise outcome
+        return outcome
+
+    def _called(self, user_id: str) -> Sequence[NewToken] | Awaitable[Sequence[NewToken]] | ProviderError:
+        # A failure is returned and raised further up: a traceback that shows local variables would show the answer,
+        # and what the function raised would be the context.
         try:
             answer = self.function(user_id)
         except ProviderError:
             raise
         except Exception as error:  # noqa: BLE001  # foreign code may raise anything
-            failure = self._failure(error, user_id)
-        else:
-            return self._awaited(answer, user_id) if isawaitable(answer) else self._tokens(answer, user_id)
-        raise failure  # outside the handler, so that the foreign exception is not its context
+            return self._failure(error, user_id)
+        return self._later(answer, user_id) if isawaitable(answer) else self._tokens(answer, user_id)
 
-    async def _awaited(self, awaitable: Awaitable[Answer], user_id: str) -> Sequence[NewToken]:
+    async def _later(self, answer: Awaitable[Answer], user_id: str) -> Sequence[NewToken]:
+        outcome = await self._awaited(answer, user_id)
+        if isinstance(outcome, ProviderError):
+            raise outcome
+        return outcome
+
+    async def _awaited(self, answer: Awaitable[Answer], user_id: str) -> Sequence[NewToken] | ProviderError:
         try:
-            answer = await awaitable
+            return self._tokens(await answer, user_id)
         except ProviderError:
             raise
         except Exception as error:  # noqa: BLE001  # foreign code may raise anything
-            failure = self._failure(error, user_id)
-        else:
-            return self._tokens(answer, user_id)
-        raise failure
+            return self._failure(error, user_id)
 
-    def _tokens(self, answer: object, user_id: str) -> Sequence[NewToken]:
+    def _tokens(self, answer: object, user_id: str) -> Sequence[NewToken] | ProviderError:
         tokens = _read(answer)
         if tokens and len({token.kind for token in tokens}) == len(tokens):
             return tokens
         reason = (
             f"the function must return {_EXPECTED}; it returned {_kind_of(answer)}. If a token was granted, it is lost"
         )
-        raise AcquireInDoubt(reason, provider=self.name, user_id=user_id)
+        return AcquireInDoubt(reason, provider=self.name, user_id=user_id)
 
     def _failure(self, error: Exception, user_id: str) -> ProviderError:
         raised = f"the function raised {type(error).__name__}{_place(error)}"

@@ -28,6 +28,7 @@ from tokenkeep.providers._rfc6749 import (
 )
 from tokenkeep.secret import Secret
 
+type Form = Mapping[str, str | Secret]
 type Grant = Literal["client_credentials", "refresh_token"]
 
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -107,43 +108,51 @@ class OAuth2Provider:
         """Ask for a token of the application; repeating it is safe."""
         return self._granted({"grant_type": "client_credentials"}, user_id)
 
-    def _granted(self, form: dict[str, str], user_id: str, *, spent: Secret | None = None) -> Sequence[NewToken]:
-        """Ask the token endpoint; with `spent`, the answer that does not come may have held its successor."""
+    def _granted(self, form: Form, user_id: str) -> Sequence[NewToken]:
+        return _raised(self._attempt(form, user_id))
+
+    def _attempt(self, form: Form, user_id: str) -> Sequence[NewToken] | ProviderError:
+        """Ask the token endpoint once.
+
+        A failure is returned and raised further up: a traceback that shows local variables would show what was sent
+        and what came.
+        """
         if self._scope:
-            form["scope"] = " ".join(self._scope)
-        answer = self._ask(self._token_endpoint, form, user_id, spent=spent)
+            form = {**form, "scope": " ".join(self._scope)}
+        answer = self._ask(self._token_endpoint, form, user_id)
+        if isinstance(answer, ProviderError):
+            return answer
         try:
             return (token_of(fields_of(answer.body), self._scope),)
         except Unreadable as error:
-            raise self._lost(str(error), user_id, spent=spent) from None
+            return self._lost(str(error), form, user_id)
 
-    def _ask(self, url: str, form: Mapping[str, str], user_id: str, *, spent: Secret | None = None) -> Answer:
+    def _ask(self, url: str, form: Form, user_id: str) -> Answer | ProviderError:
         """Send one form, and return the answer if it is no refusal."""
+        plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in form.items()}
         identity, headers = self._identity()
         try:
-            answer = post(url, {**form, **identity}, headers)
+            answer = post(url, {**plain, **identity}, headers)
         except Unsent as error:
-            raise self._unavailable(str(error), user_id) from None
+            return self._unavailable(str(error), user_id)
         except Cut as error:
-            raise self._lost(str(error), user_id, spent=spent) from None
+            return self._lost(str(error), form, user_id)
         refusal = _refusal(answer, self._sent(form, headers))
-        if refusal is None:
-            return answer
-        raise self._refused(answer, refusal, user_id, spent=spent)
+        return answer if refusal is None else self._refused(answer, refusal, form, user_id)
 
     def _identity(self) -> tuple[dict[str, str], dict[str, str]]:
         if self._client_secret is None:
             return {"client_id": self._client_id}, {}
         return {}, {"Authorization": basic(self._client_id, self._client_secret)}
 
-    def _sent(self, form: Mapping[str, str], headers: Mapping[str, str]) -> list[str]:
+    def _sent(self, form: Form, headers: Mapping[str, str]) -> list[str]:
         """Collect every form in which a secret went out."""
-        secrets = [form[name] for name in ("refresh_token", "token") if name in form]
-        secrets += [] if self._client_secret is None else [self._client_secret.reveal()]
+        held = [*form.values(), self._client_secret]
+        secrets = [value.reveal() for value in held if isinstance(value, Secret)]
         coded = [header.removeprefix("Basic ") for header in headers.values()]
         return secrets + [quote_plus(secret) for secret in secrets] + coded
 
-    def _refused(self, answer: Answer, refusal: Refusal, user_id: str, *, spent: Secret | None) -> ProviderError:
+    def _refused(self, answer: Answer, refusal: Refusal, form: Form, user_id: str) -> ProviderError:
         """Tell a refusal that stays from one that passes (RFC 6749 section 5.2)."""
         code, status = refusal.code, answer.status
         said = f"the provider answered {': '.join(part for part in (str(status), code, refusal.description) if part)}"
@@ -152,7 +161,7 @@ class OAuth2Provider:
         if code is not None and code in REJECTIONS:
             return ProviderRejected(f"{said}; {REJECTIONS[code]}", provider=self.name, user_id=user_id, code=code)
         if status == HTTPStatus.GATEWAY_TIMEOUT:
-            return self._lost(said, user_id, spent=spent)
+            return self._lost(said, form, user_id)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return self._unavailable(said, user_id, answer)
         hint = (
@@ -164,9 +173,9 @@ class OAuth2Provider:
         wait = answer.retry_after if answer else None
         return ProviderUnavailable(f"{why}; try again later", provider=self.name, user_id=user_id, retry_after=wait)
 
-    def _lost(self, why: str, user_id: str, *, spent: Secret | None) -> ProviderError:
+    def _lost(self, why: str, form: Form, user_id: str) -> ProviderError:
         """The answer did not come: harmless, unless it held the successor of a refresh token."""
-        if spent is None:
+        if "refresh_token" not in form:
             return self._unavailable(why, user_id)
         reason = (
             f"{why}; the refresh token may have been spent and its successor lost. If the provider refuses it from now "
@@ -186,8 +195,7 @@ class _Renewing(OAuth2Provider):
         raise ProviderRejected(reason, provider=self.name, user_id=user_id)
 
     def renew(self, user_id: str, refresh_token: Secret) -> Sequence[NewToken]:
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
-        return self._granted(form, user_id, spent=refresh_token)
+        return self._granted({"grant_type": "refresh_token", "refresh_token": refresh_token}, user_id)
 
 
 class _Revoking(OAuth2Provider):
@@ -197,12 +205,18 @@ class _Revoking(OAuth2Provider):
         """End the refresh token first: a provider may end the whole grant with it (section 2.1)."""
         for hint, secret in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
             if secret is not None and self._revocation_endpoint is not None:
-                form = {"token": secret.reveal(), "token_type_hint": hint}
-                self._ask(self._revocation_endpoint, form, token.user_id)
+                form: Form = {"token": secret, "token_type_hint": hint}
+                _raised(self._ask(self._revocation_endpoint, form, token.user_id))
 
 
 class _RenewingAndRevoking(_Renewing, _Revoking):
     """Both."""
+
+
+def _raised[T](outcome: T | ProviderError) -> T:
+    if isinstance(outcome, ProviderError):
+        raise outcome
+    return outcome
 
 
 def _client_secret(value: str | Secret | None) -> Secret | None:
