@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 MAX_NAME: Final = 255
-"""Characters in a user id, namespace, provider name or kind: the widest key MariaDB indexes in utf8mb4."""
+"""Characters in a user id; with three labels it stays within the 3,072 bytes of a key in MariaDB."""
 
 MAX_SPAN: Final = timedelta(days=3660)
 """The longest lifetime that is believed: ten years."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""C0 and C1 control characters, the two line ends of Unicode, lone surrogates."""
 
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )."""
 
 
-def name(value: str, argument: str) -> str:
+MAX_LABEL: Final = 64
+"""Characters in a namespace, provider name, kind or token type."""
+
+
+def name(value: str, argument: str, *, longest: int = MAX_NAME) -> str:
     """Check a key chosen by the caller: 1 to 255 characters, any Unicode but NUL and lone surrogates."""
     if not isinstance(value, str):
         msg = f"{argument} must be a str, not {type(value).__name__}"
         raise TypeError(msg)
-    if not value or len(value) > MAX_NAME:
-        msg = f"{argument} must have 1 to {MAX_NAME} characters, not {len(value)}"
+    if not value or len(value) > longest:
+        msg = f"{argument} must have 1 to {longest} characters, not {len(value)}"
         raise ValueError(msg)
     if "\x00" in value:
         msg = f"{argument} must not contain NUL"
@@ -31,6 +39,11 @@ def name(value: str, argument: str) -> str:
     if not value.isascii():
         _encodable(value, argument)
     return value
+
+
+def label(value: str, argument: str) -> str:
+    """Check a namespace, a provider's name, a kind or a token type: a name of at most 64 characters."""
+    return name(value, argument, longest=MAX_LABEL)
 
 
 def _encodable(value: str, argument: str) -> None:
@@ -94,3 +107,28 @@ def mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str, Any]
         msg = f"{argument} must be a mapping with str keys"
         raise TypeError(msg)
     return value
+
+
+def free_text(value: str | None, argument: str) -> str | None:
+    """Make text of unknown origin fit to be kept: a device's name, a User-Agent header.
+
+    It is cut to 255 characters; control characters, which could forge a line in a log, become U+FFFD. It
+    stays untrusted: escape it where it is shown.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        msg = f"{argument} must be a str, not {type(value).__name__}"
+        raise TypeError(msg)
+    return _CONTROL.sub("\ufffd", value[:MAX_NAME])
+
+
+def json_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str, Any]:
+    """Check metadata that is kept as JSON: what `mapping` wants, and nothing that JSON does not have."""
+    checked = mapping(value, argument)
+    try:
+        json.dumps(dict(checked), allow_nan=False).encode()
+    except (TypeError, ValueError):
+        msg = f"{argument} must hold what JSON can: text, finite numbers, true, false, null, lists and mappings"
+        raise ValueError(msg) from None
+    return checked

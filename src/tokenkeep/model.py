@@ -61,11 +61,11 @@ class NewToken:
             raise ValueError(msg)
         values = {
             "access_token": _token(access_token, "access_token"),
-            "kind": _checking.name(kind, "kind"),
+            "kind": _checking.label(kind, "kind"),
             "refresh_token": None if refresh_token is None else _token(refresh_token, "refresh_token"),
             "expires_at": None if expires_at is None else _checking.instant(expires_at, "expires_at"),
             "expires_in": None if expires_in is None else _lifetime(expires_in),
-            "token_type": _checking.name(token_type, "token_type"),
+            "token_type": _checking.label(token_type, "token_type"),
             "scope": tuple(_checking.scopes(scope, "scope")),
             "profile": _checking.mapping(profile, "profile"),
             "metadata": _checking.mapping(metadata, "metadata"),

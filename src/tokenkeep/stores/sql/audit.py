@@ -37,8 +37,12 @@ class SqlAudit:
 
     async def append(self, transaction: Transaction, account: Account, entries: Sequence[Entry]) -> None:
         """Write events in the transaction of the change that they tell of."""
+        await self.append_each(transaction, [(account, entry) for entry in entries])
+
+    async def append_each(self, transaction: Transaction, entries: Sequence[tuple[Account, Entry]]) -> None:
+        """Write events of several accounts in the transaction of the change that they tell of."""
         if entries:
-            await transaction.run(self._insert, [self._row(account, entry) for entry in entries])
+            await transaction.run(self._insert, [self._row(account, entry) for account, entry in entries])
 
     def _row(self, account: Account, entry: Entry) -> dict[str, Any]:
         return {
@@ -58,9 +62,7 @@ class SqlAudit:
 
     async def audit_trail(self, namespace: str, user_id: str, *, limit: int) -> list[AuditEvent]:
         async with self._database.reading() as transaction:
-            rows = await transaction.rows(
-                self._trail, {"namespace": namespace, "user_id": user_id, "count": limit}
-            )
+            rows = await transaction.rows(self._trail, {"namespace": namespace, "user_id": user_id, "count": limit})
         return [
             AuditEvent(
                 action=Action(row.action),
@@ -75,6 +77,4 @@ class SqlAudit:
 
     async def purge_audit(self, namespace: str, before: Any, *, limit: int) -> int:
         async with self._database.writing() as transaction:
-            return await transaction.count(
-                self._purge, {"namespace": namespace, "before": before, "count": limit}
-            )
+            return await transaction.count(self._purge, {"namespace": namespace, "before": before, "count": limit})

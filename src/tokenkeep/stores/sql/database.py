@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, Row
+from sqlalchemy import Connection, CursorResult, Engine, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tokenkeep._stepping import settle
@@ -32,11 +32,11 @@ class Transaction:
         """Execute a change and return how many rows it matched."""
         return (await self.run(statement, parameters)).rowcount
 
-    async def first(self, statement: Executable, parameters: Parameters | None = None) -> Row[Any] | None:
+    async def first(self, statement: Executable, parameters: Parameters | None = None) -> Any:
         """Return the first row, or `None`."""
         return (await self.run(statement, parameters)).first()
 
-    async def rows(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row[Any]]:
+    async def rows(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Any]:
         """Return all rows."""
         return (await self.run(statement, parameters)).all()
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, inspect, select, text
 
-from tokenkeep._stepping import settle
 from tokenkeep.errors import SchemaMismatch, StoreError
 from tokenkeep.model import TierStatus
-from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
 from tokenkeep.stores.sql.sqlite import FileReader
@@ -63,8 +61,6 @@ class SqlHealth:
         return inspect(connection).has_table(meta.name, schema=meta.schema)
 
     async def _create(self) -> None:
-        if self._database.dialect.name == "sqlite":
-            await self._write_ahead()
         try:
             async with self._database.writing() as transaction:
                 await transaction.plainly(self._tables.metadata.create_all)
@@ -72,14 +68,6 @@ class SqlHealth:
                     await transaction.run(self._write, {"name": _VERSION, "value": str(SCHEMA_VERSION)})
         except Conflict:  # somebody else created it in the same moment
             return
-
-    async def _write_ahead(self) -> None:
-        """Switch a SQLite file to write-ahead logging, so that readers and a writer do not wait for each other."""
-        await self._outside_transaction("PRAGMA journal_mode=WAL")
-
-    async def _outside_transaction(self, statement: str) -> None:
-        async with self._database.bare() as connection:
-            await settle(connection.exec_driver_sql(statement))
 
     async def tiers(self) -> tuple[TierStatus, ...]:
         name = self._database.dialect.name
@@ -104,4 +92,7 @@ class SqlHealth:
             self._reader.close()
         await self._database.close()
 
-
+    def forget(self) -> None:
+        if self._reader is not None:
+            self._reader.forget()
+        self._database.forget_connections()

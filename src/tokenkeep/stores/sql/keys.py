@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, func, insert, or_, select
 
+from tokenkeep.ports import KeyUse
 from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.schema import Tables
@@ -16,19 +17,20 @@ class SqlKeys:
 
     def __init__(self, database: Database, tables: Tables) -> None:
         self._database = database
-        key, token = tables.key, tables.token.c
+        key, token, issued = tables.key, tables.token.c, tables.issued.c
         self._known = select(key.c.key_id, key.c.check_value)
         self._one = select(key.c.key_id).where(key.c.key_id == bindparam("id"))
         self._insert = insert(key)
-        self._in_use = (
+        self._sealed = (
             select(token.key_id, func.count())
             .where(or_(token.access_sealed.is_not(None), token.refresh_sealed.is_not(None)))
             .group_by(token.key_id)
         )
+        self._digests = select(issued.key_id, func.count()).where(issued.key_id.is_not(None)).group_by(issued.key_id)
 
     async def known_keys(self) -> dict[str, bytes]:
         async with self._database.reading() as transaction:
-            return {key_id: bytes(check) for key_id, check in await transaction.rows(self._known)}
+            return {row[0]: bytes(row[1]) for row in await transaction.rows(self._known)}
 
     async def remember_key(self, key_id: str, check_value: bytes, at: datetime) -> None:
         try:
@@ -40,6 +42,9 @@ class SqlKeys:
         except Conflict:  # somebody else remembered it in the same moment
             return
 
-    async def keys_in_use(self) -> dict[str, int]:
+    async def keys_in_use(self) -> dict[str, KeyUse]:
         async with self._database.reading() as transaction:
-            return {key_id: rows for key_id, rows in await transaction.rows(self._in_use)}
+            uses = {row[0]: KeyUse(sealed=row[1]) for row in await transaction.rows(self._sealed)}
+            for row in await transaction.rows(self._digests):
+                uses[row[0]] = uses.get(row[0], KeyUse())._replace(digests=row[1])
+        return uses

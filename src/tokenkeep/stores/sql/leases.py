@@ -56,12 +56,13 @@ class SqlLeases:
         given = bindparam("now", type_=BigInteger)
         clock: ColumnElement[int] = literal_column(_DATABASE_CLOCK[self._database.dialect.name], BigInteger)
         now = func.coalesce(given, clock)
-        ours = and_(
-            c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us")
-        )
+        ours = and_(c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us"))
         mine = and_(ours, c.owner == bindparam("me"), c.fence == bindparam("my_fence"))
         ttl = bindparam("ttl", type_=BigInteger)
-        self._state = select(c.fence, c.owner, c.until, c.failed_fence, c.failure, c.reason, c.retry_at, now.label("now")).where(ours)  # fmt: skip
+        never = bindparam("never", type_=BigInteger)
+        self._state = select(
+            c.fence, c.owner, c.until, c.failed_fence, c.failure, c.reason, c.retry_at, now.label("now")
+        ).where(ours)
         self._insert = insert(table).values(
             namespace=bindparam("ns"), provider=bindparam("pr"), user_id=bindparam("us"),
             fence=0, until=0, failures=0, reason="",
@@ -86,8 +87,9 @@ class SqlLeases:
             failed_fence=c.fence,
             failure=bindparam("failure_name"),
             reason=bindparam("why"),
-            retry_at=case((bindparam("never", type_=BigInteger) == 1, null()), else_=now + bindparam("retry", type_=BigInteger)),
+            retry_at=case((never == 1, null()), else_=now + bindparam("retry", type_=BigInteger)),
         )  # fmt: skip
+        self._break = update(table).where(ours).values(**free, fence=c.fence + 1)
         steps = tables.step
         self._claim = (
             update(steps)
@@ -168,6 +170,10 @@ class SqlLeases:
     async def finish(self, transaction: Transaction, lease: Lease) -> bool:
         """Give the lease back after a success, in the transaction that writes the tokens."""
         return bool(await transaction.count(self._succeed, self._mine(lease)))
+
+    async def break_lease(self, transaction: Transaction, account: Account) -> None:
+        """Take the right to write from whoever holds the lease, in the transaction that revokes."""
+        await transaction.run(self._break, self._at(account))
 
     async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
         parameters = {"key": key, "after": after, "upto": upto}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,13 +33,28 @@ class Lookup:
 
     async def first(self, *key: str | bytes) -> Sequence[Any] | None:
         """Return the decoded values of the row, or `None`."""
+        row = await self.raw(*key)
+        return None if row is None else self.decoded(row)
+
+    async def raw(self, *key: str | bytes) -> Sequence[Any] | None:
+        """Return the row as the driver gave it, or `None`. Equal rows decode to equal values."""
         if self._reader is None:
             async with self._database.reading() as transaction:
-                return await transaction.first(self._statement, dict(zip(self._order, key, strict=True)))
-        with translated(self._database.name):
-            row = self._reader.first(self._sql, key)
-        if row is None:
-            return None
+                row: Sequence[Any] | None = await transaction.first(
+                    self._statement, dict(zip(self._order, key, strict=True))
+                )
+                return row
+        try:
+            found: Sequence[Any] | None = self._reader.first(self._sql, key)
+        except sqlite3.Error:
+            with translated(self._database.name):
+                raise
+        return found
+
+    def decoded(self, row: Sequence[Any]) -> Sequence[Any]:
+        """Decode a row of `raw`."""
+        if self._reader is None:
+            return row
         return [
             value if decode is None or value is None else decode(value)
             for decode, value in zip(self._decoders, row, strict=True)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    literal_column,
 )
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
@@ -67,7 +68,7 @@ class Instant(TypeDecorator[datetime]):
             return value.astimezone(UTC).replace(tzinfo=None)
         return to_microseconds(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's hook
         """Turn what the column holds into an aware UTC time."""
         if value is None:
             return None
@@ -87,6 +88,10 @@ _Json: Final = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_nul
 _Serial: Final = BigInteger().with_variant(Integer, "sqlite")
 _LABEL: Final = 64
 _USER: Final = 255
+
+
+IN_PLACE: Final = literal_column("1")
+"""What `active` holds of a token in place: a literal, so that the partial index is recognised."""
 
 
 class Tables:
@@ -146,7 +151,7 @@ class Tables:
         )
         c = table.c
         slot = (c.namespace, c.provider, c.user_id, c.kind)
-        in_place = c.active == 1
+        in_place = c.active == IN_PLACE
         # One token in place for each slot: partial where the database can, elsewhere nulls are distinct.
         Index(f"{name}_active", *slot, c.active, unique=True, sqlite_where=in_place, postgresql_where=in_place)
         Index(f"{name}_version", *slot, c.version, unique=True)
@@ -193,7 +198,10 @@ class Tables:
         return table
 
     def _issued(self, prefix: str) -> Table:
-        """Issued tokens, by the 16-byte id that is derived from the token. No token stands here."""
+        """Issued tokens, by the 16-byte id that is derived from the token. No token stands here.
+
+        `access_lifetime`, in microseconds, is what marks a refresh token.
+        """
         name = f"{prefix}issued"
         table = Table(
             name,
@@ -212,9 +220,18 @@ class Tables:
             Column("last_used_at", Instant),
             Column("usage_count", BigInteger, nullable=False),
             Column("revoked_at", Instant),
+            # What hangs together by refreshing; all null where no refresh token was asked for.
+            Column("family", LargeBinary(16).with_variant(mysql.BINARY(16), "mysql", "mariadb")),
+            Column("generation", Integer),
+            Column("access_lifetime", BigInteger),
+            Column("spent_at", Instant),
+            Column("successors", SmallInteger),
             sqlite_with_rowid=False,
         )
-        Index(f"{name}_user", table.c.namespace, table.c.user_id)
+        c = table.c
+        Index(f"{name}_user", c.namespace, c.user_id)
+        related = c.family.is_not(None)
+        Index(f"{name}_family", c.family, sqlite_where=related, postgresql_where=related)
         return table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
 
 from tokenkeep.model import Account, EndReason, Statistics, TokenInfo
 from tokenkeep.ports import Entry, Lease, TokenRecord, Use
@@ -15,7 +15,7 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.lookup import Lookup
-from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.stores.sql.schema import IN_PLACE, Tables
 from tokenkeep.stores.sql.sqlite import FileReader
 
 
@@ -34,24 +34,22 @@ class SqlTokens:
 
     def _read_statements(self, tables: Tables) -> None:
         table, c = tables.token, tables.token.c
-        account = and_(
-            c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us")
-        )
+        account = and_(c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us"))
         record = select(
             c.id, c.namespace, c.provider, c.user_id, c.kind, c.version, c.access_sealed, c.refresh_sealed, c.key_id,
             c.token_type, c.scope, c.created_at, c.expires_at, c.last_used_at, c.usage_count, c.rejected_at, c.profile,
             c.metadata,
         )  # fmt: skip
         alive = and_(
-            c.active == 1, c.rejected_at.is_(None), or_(c.expires_at.is_(None), c.expires_at > bindparam("at"))
+            c.active == IN_PLACE, c.rejected_at.is_(None), or_(c.expires_at.is_(None), c.expires_at > bindparam("at"))
         )
         info = select(
             c.id, c.namespace, c.provider, c.user_id, c.kind, c.version, c.token_type, c.scope, c.created_at,
             c.expires_at, c.rejected_at, c.ended_at, c.end_reason, c.last_used_at, c.usage_count, c.profile, c.metadata,
             case((alive, 1), else_=0).label("alive"),
         )  # fmt: skip
-        self._in_place = record.where(account, c.kind == bindparam("kind"), c.active == 1)
-        self._all_in_place = record.where(account, c.active == 1).order_by(c.kind)
+        self._in_place = record.where(account, c.kind == bindparam("kind"), c.active == IN_PLACE)
+        self._all_in_place = record.where(account, c.active == IN_PLACE).order_by(c.kind)
         self._versions = select(c.kind, func.max(c.version)).where(account).group_by(c.kind)
         self._known = select(c.id).where(c.id == bindparam("token_id"))
         self._history = info.where(account).order_by(c.created_at.desc(), c.version.desc()).limit(bindparam("count"))
@@ -79,19 +77,17 @@ class SqlTokens:
 
     def _write_statements(self, tables: Tables) -> None:
         table, c = tables.token, tables.token.c
-        account = and_(
-            c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us")
-        )
+        account = and_(c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us"))
         ended = {"active": None, "access_sealed": None, "refresh_sealed": None}
         self._insert = insert(table)
         self._end = (
             update(table)
-            .where(account, c.kind == bindparam("of_kind"), c.active == 1)
+            .where(account, c.kind == bindparam("of_kind"), c.active == IN_PLACE)
             .values(**ended, ended_at=bindparam("at"), end_reason=bindparam("why"))
         )
         self._reject = (
             update(table)
-            .where(c.id == bindparam("token_id"), c.active == 1, c.rejected_at.is_(None))
+            .where(c.id == bindparam("token_id"), c.active == IN_PLACE, c.rejected_at.is_(None))
             .values(rejected_at=bindparam("at"))
         )
         self._use = (
@@ -106,7 +102,7 @@ class SqlTokens:
             )
         )
         spent = and_(c.namespace == bindparam("ns"), c.expires_at < bindparam("expired"), c.refresh_sealed.is_(None))
-        dead = or_(c.ended_at < bindparam("ended"), and_(c.active == 1, c.expires_at < bindparam("ended")))
+        dead = or_(c.ended_at < bindparam("ended"), and_(c.active == IN_PLACE, c.expires_at < bindparam("ended")))
         self._spent = select(c.id).where(spent, c.access_sealed.is_not(None)).order_by(c.id).limit(bindparam("count"))
         self._erase = (
             update(table)
@@ -133,7 +129,7 @@ class SqlTokens:
 
     async def versions(self, account: Account) -> dict[str, int]:
         async with self._database.reading() as transaction:
-            return {kind: version for kind, version in await transaction.rows(self._versions, _at(account))}
+            return {row[0]: row[1] for row in await transaction.rows(self._versions, _at(account))}
 
     async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
         try:
@@ -141,7 +137,9 @@ class SqlTokens:
                 if not await self._leases.finish(transaction, lease):
                     return await transaction.first(self._known, {"token_id": records[0].id}) is not None
                 for record in records:
-                    await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
+                    await self._end_kind(
+                        transaction, record.account, record.kind, EndReason.REPLACED, record.created_at
+                    )
                 await transaction.run(self._insert, [_values(record) for record in records])
                 await self._audit.append(transaction, lease.account, entries)
         except Conflict:
@@ -160,21 +158,13 @@ class SqlTokens:
                 await self._audit.append(transaction, account, [entry])
         return rejected
 
-    async def end(
-        self,
-        account: Account,
-        reason: EndReason,
-        entry: Callable[[str], Entry],
-        *,
-        kind: str | None = None,
-    ) -> int:
+    async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
         async with self._database.writing() as transaction:
+            await self._leases.break_lease(transaction, account)
             rows = await transaction.rows(self._all_in_place, _at(account))
-            entries = []
-            for row in rows:
-                if kind in {None, row.kind}:
-                    entries.append(entry(row.id))
-                    await self._end_kind(transaction, account, row.kind, reason, entries[-1].at)
+            entries = [entry(row.id) for row in rows]
+            for row, noted in zip(rows, entries, strict=True):
+                await self._end_kind(transaction, account, row.kind, EndReason.REVOKED, noted.at)
             await self._audit.append(transaction, account, entries)
         return len(entries)
 
@@ -230,17 +220,9 @@ class SqlTokens:
             rows = await transaction.rows(self._sealed, {"keys": list(key_ids), "after": after, "count": limit})
         return [_record(row) for row in rows]
 
-    async def reseal(self, old: TokenRecord, new: TokenRecord) -> bool:
-        parameters = {
-            "token_id": old.id,
-            "seen": old.version,
-            "old_key": old.key_id,
-            "new_key": new.key_id,
-            "access": new.access_sealed,
-            "refresh": new.refresh_sealed,
-        }
+    async def reseal(self, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
         async with self._database.writing() as transaction:
-            return bool(await transaction.count(self._reseal, parameters))
+            return sum([await transaction.count(self._reseal, _swap(old, new)) for old, new in pairs])
 
 
 def _at(account: Account) -> dict[str, Any]:
@@ -294,7 +276,18 @@ def _values(record: TokenRecord) -> dict[str, Any]:
     }
 
 
-def _info(row: Row[Any]) -> TokenInfo:
+def _swap(old: TokenRecord, new: TokenRecord) -> dict[str, Any]:
+    return {
+        "token_id": old.id,
+        "seen": old.version,
+        "old_key": old.key_id,
+        "new_key": new.key_id,
+        "access": new.access_sealed,
+        "refresh": new.refresh_sealed,
+    }
+
+
+def _info(row: Any) -> TokenInfo:
     values = dict(row._mapping)  # noqa: SLF001  # the documented way to a row by names
     active = bool(values.pop("alive"))
     reason = values.pop("end_reason")

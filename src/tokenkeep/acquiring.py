@@ -1,0 +1,298 @@
+"""One login under a lease: from the intent on disk to the sealed tokens in place."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from tokenkeep.errors import (
+    AcquireInDoubt,
+    ConfigurationError,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    StoreError,
+)
+from tokenkeep.model import Account, Action, NewToken
+from tokenkeep.ports import (
+    Binding,
+    Clock,
+    Entry,
+    Lease,
+    LeaseStore,
+    OneTimeCodes,
+    Provider,
+    Renewing,
+    Sealer,
+    TokenRecord,
+    TokenStore,
+    Wait,
+    Work,
+)
+from tokenkeep.secret import Secret
+
+SUBJECT: Final = "user_id"
+"""The key of a profile under which a provider gives its own id of the user."""
+
+ACCESS: Final = "access_token"
+REFRESH: Final = "refresh_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What a login brought, by kind; `written` is `False` when the database could not take it yet."""
+
+    records: Mapping[str, TokenRecord]
+    written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """Tokens that were granted and could not be written: everything the write needs."""
+
+    records: Sequence[TokenRecord]
+    lease: Lease
+    entries: Sequence[Entry]
+
+    def late(self) -> Sequence[Entry]:
+        """The entries, saying that the write came late."""
+        return [replace(entry, detail={**entry.detail, "written": "late"}) for entry in self.entries]
+
+
+class Acquiring:
+    """Log in or renew at a provider and put the result in place.
+
+    The provider is called outside every transaction. Before it is called, the fence of the attempt and the
+    fingerprint of the refresh token to be spent are on disk, so that a crash leaves "in doubt" behind.
+    """
+
+    def __init__(  # the ports that one login needs
+        self,
+        tokens: TokenStore,
+        leases: LeaseStore,
+        sealer: Sealer,
+        *,
+        clock: Clock,
+        wait: Wait,
+        work: Work,
+    ) -> None:
+        self._tokens = tokens
+        self._leases = leases
+        self._sealer = sealer
+        self._clock = clock
+        self._wait = wait
+        self._work = work
+        self.unwritten: dict[Account, Unwritten] = {}
+
+    # --- asking the provider ---
+
+    async def attempt(self, lease: Lease, provider: Provider) -> Landed | None:
+        """Ask the provider once and write what it gave; `None` when the lease was lost on the way.
+
+        Raises:
+            ProviderError: no token came. Whatever else escapes a provider is `AcquireInDoubt`.
+        """
+        account = lease.account
+        before = {record.kind: record for record in await self._tokens.loaded(account)}
+        versions = await self._tokens.versions(account)
+        refresh = self._refresh_token(before) if isinstance(provider, Renewing) else None
+        if refresh is None and isinstance(provider, OneTimeCodes):
+            await self._claim_code(provider, account.user_id)
+        fingerprint = None if refresh is None else self._sealer.fingerprint(refresh)
+        if not await self._leases.note_intent(lease, fingerprint):
+            return None
+        started = self._clock.now()
+        try:
+            if isinstance(provider, Renewing) and refresh is not None:
+                granted = await self._renew(provider, lease, refresh, fingerprint)
+            else:
+                granted = await self._work.call(provider.acquire, account.user_id)
+            new_tokens = _checked(granted)
+            _same_subject(before, new_tokens)
+        except ConfigurationError:
+            raise
+        except ProviderError as error:
+            error.provider = error.provider or account.provider
+            error.user_id = error.user_id or account.user_id
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__} escaped the provider; a token may have been granted, see the cause"
+            raise AcquireInDoubt(reason, provider=account.provider, user_id=account.user_id) from error
+        ends = {new.kind: self.end(provider, new, started) for new in new_tokens}
+        records = [
+            self._sealed(account, new, versions.get(new.kind, 0) + 1, ends[new.kind], kept_refresh=refresh)
+            for new in new_tokens
+        ]
+        return await self._put_in_place(lease, records, Action.CREATED)
+
+    def _refresh_token(self, before: Mapping[str, TokenRecord]) -> Secret | None:
+        for record in before.values():
+            if record.refresh_sealed is not None:
+                return self._sealer.open(record.refresh_sealed, binding(record, REFRESH))
+        return None
+
+    async def _renew(
+        self, provider: Renewing, lease: Lease, refresh: Secret, fingerprint: bytes | None
+    ) -> Sequence[NewToken]:
+        """Spend the refresh token; where it is refused, look once more whether somebody else has spent it."""
+        user_id = lease.account.user_id
+        try:
+            return await self._work.call(provider.renew, user_id, refresh)
+        except ProviderRejected as error:
+            now = {record.kind: record for record in await self._tokens.loaded(lease.account)}
+            newer = self._refresh_token(now)
+            if newer is not None and newer != refresh:
+                return await self._work.call(provider.renew, user_id, newer)
+            if lease.unfinished is None or lease.fingerprint != fingerprint:
+                raise
+            reason = (
+                f"{error.reason}; an earlier attempt that was cut off had sent the same refresh token, so its "
+                "successor is lost: authorise the application again and store() the new tokens"
+            )
+            raise AcquireInDoubt(reason) from error
+
+    async def _claim_code(self, provider: OneTimeCodes, user_id: str) -> None:
+        """Wait for a time step of which no code was used, by whatever process, and claim it.
+
+        The code is computed up to `lead` after this, so the steps up to then are claimed with it.
+        """
+        window = provider.code_window(user_id)
+        key = self._sealer.fingerprint(Secret(f"code\x00{window.account}"), self._sealer.key_ids[0])
+        period = window.period.total_seconds()
+        while True:
+            now = self._clock.now().timestamp()
+            step = math.floor(now / period)
+            upto = math.floor((now + window.lead.total_seconds()) / period)
+            if await self._leases.claim_step(key, after=step - 1, upto=upto):
+                return
+            await self._wait.sleep((step + 1) * period - now)
+
+    def end(self, provider: Provider | None, new: NewToken, started: datetime) -> datetime | None:
+        """Tell when a token ends, counted from before it was asked for, which is never too late."""
+        own = new.expires_at if new.expires_in is None else started + new.expires_in
+        by_policy = None
+        if provider is not None and provider.expiry is not None and (own is None or new.kind == "access"):
+            by_policy = provider.expiry.expires_at(started, new)
+        ends = [end for end in (own, by_policy) if end is not None]
+        if not ends:
+            return None
+        if min(ends) <= self._clock.now():
+            reason = "the token that came has already ended; ask again, and if it lasts check this machine's clock"
+            raise ProviderUnavailable(reason, retry_after=timedelta(0))
+        return min(ends)
+
+    # --- writing ---
+
+    async def store(self, lease: Lease, new: NewToken, expires_at: datetime | None) -> Landed | None:
+        """Put a token in place that arrived another way; `None` when the lease was lost."""
+        versions = await self._tokens.versions(lease.account)
+        record = self._sealed(lease.account, new, versions.get(new.kind, 0) + 1, expires_at)
+        return await self._put_in_place(lease, [record], Action.STORED)
+
+    async def _put_in_place(self, lease: Lease, records: Sequence[TokenRecord], action: Action) -> Landed | None:
+        """Write sealed tokens and give the lease back; `None` when it was lost.
+
+        Where the database cannot take them, they are kept here and the write is repeated by `write_late`.
+        """
+        entries = [
+            Entry(
+                action=action,
+                at=record.created_at,
+                token_id=record.id,
+                detail={"kind": record.kind, "version": record.version},
+            )
+            for record in records
+        ]
+        landed = {record.kind: record for record in records}
+        try:
+            written = await self._tokens.replace(records, lease, entries)
+        except StoreError:
+            self.unwritten[lease.account] = Unwritten(records, lease, entries)
+            return Landed(landed, written=False)
+        return Landed(landed, written=True) if written else None
+
+    def _sealed(
+        self,
+        account: Account,
+        new: NewToken,
+        version: int,
+        expires_at: datetime | None,
+        *,
+        kept_refresh: Secret | None = None,
+    ) -> TokenRecord:
+        record = TokenRecord(
+            id=uuid.uuid4().hex,
+            account=account,
+            kind=new.kind,
+            version=version,
+            access_sealed=None,
+            refresh_sealed=None,
+            key_id=self._sealer.key_id,
+            token_type=new.token_type,
+            scope=new.scope,
+            created_at=self._clock.now(),
+            expires_at=expires_at,
+            profile=new.profile,
+            metadata=new.metadata,
+        )
+        refresh = new.refresh_token or (kept_refresh if new.kind == "access" else None)
+        return seal(self._sealer, record, new.access_token, refresh)
+
+    async def write_late(self, account: Account) -> bool:
+        """Repeat a write that failed; `True` when nothing waits any more, be it written or overtaken.
+
+        Raises:
+            StoreError: it failed again; it still waits.
+        """
+        waiting = self.unwritten.get(account)
+        if waiting is None:
+            return True
+        await self._tokens.replace(waiting.records, waiting.lease, waiting.late())
+        self.unwritten.pop(account, None)
+        return True
+
+
+def binding(record: TokenRecord, field: str) -> Binding:
+    """Where a sealed field of a record belongs."""
+    return Binding(account=record.account, kind=record.kind, row=record.id, field=field)
+
+
+def seal(sealer: Sealer, record: TokenRecord, access: Secret | None, refresh: Secret | None) -> TokenRecord:
+    """Return the record with its secrets sealed under the newest key."""
+    sealed = None if access is None else sealer.seal(access, binding(record, ACCESS))
+    return replace(
+        record,
+        access_sealed=sealed,
+        refresh_sealed=None if refresh is None else sealer.seal(refresh, binding(record, REFRESH)),
+        key_id=sealer.key_id if sealed is None else sealer.key_id_of(sealed),
+    )
+
+
+def _checked(granted: object) -> Sequence[NewToken]:
+    """Check what a provider returned: at least one token, at most one of each kind."""
+    tokens = [granted] if isinstance(granted, NewToken) else list(granted) if isinstance(granted, Sequence) else []
+    if not tokens or not all(isinstance(token, NewToken) for token in tokens):
+        msg = f"the provider returned {type(granted).__name__} instead of a sequence of NewToken"
+        raise TypeError(msg)
+    kinds = [token.kind for token in tokens]
+    if len(set(kinds)) != len(kinds):
+        msg = f"the provider returned two tokens of one kind: {', '.join(kinds)}"
+        raise TypeError(msg)
+    return tokens
+
+
+def _same_subject(before: Mapping[str, TokenRecord], new_tokens: Sequence[NewToken]) -> None:
+    """Refuse tokens of another person than the ones in place: the credentials were mixed up."""
+    known = {str(record.profile[SUBJECT]) for record in before.values() if record.profile.get(SUBJECT)}
+    for new in new_tokens:
+        subject = new.profile.get(SUBJECT)
+        if known and subject and str(subject) not in known:
+            reason = (
+                f"the login is that of {subject!r}, but the tokens in place are those of {', '.join(sorted(known))!r}: "
+                "check whose credentials these are, or revoke() the old tokens first"
+            )
+            raise ProviderRejected(reason)

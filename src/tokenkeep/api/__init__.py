@@ -1,0 +1,6 @@
+"""The four faces. `AsyncX` has the methods of `X`, awaited."""
+
+from tokenkeep.api.issuers import AsyncTokenIssuer, TokenIssuer
+from tokenkeep.api.vaults import AsyncTokenVault, TokenVault
+
+__all__ = ["AsyncTokenIssuer", "AsyncTokenVault", "TokenIssuer", "TokenVault"]

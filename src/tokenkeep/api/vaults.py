@@ -1,0 +1,323 @@
+"""The two faces of the vault, one line a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Self
+
+from tokenkeep import opening
+from tokenkeep._stepping import run
+from tokenkeep.api._words import same_words
+from tokenkeep.keyring import KeyRing
+from tokenkeep.lifecycle import Opened
+from tokenkeep.model import (
+    AcquiredToken,
+    Acquisition,
+    AuditEvent,
+    Dashboard,
+    NewToken,
+    Purged,
+    Rotated,
+    Statistics,
+    Status,
+    TokenInfo,
+)
+from tokenkeep.ports import Clock, Provider
+from tokenkeep.vault import MIN_VALIDITY, VaultCore
+
+
+class TokenVault:
+    """Acquired tokens: fetched once, shared by every process, sealed at rest, renewed before they die.
+
+    `provider=None` means the only one registered. All methods are safe to call from several threads.
+    Every method may raise `StoreUnavailable`; a bad argument is `ValueError` or `TypeError`, before any I/O.
+    """
+
+    def __init__(self, opened: Opened[VaultCore]) -> None:
+        self._opened = opened
+
+    @classmethod
+    def open(  # the fixed public signature
+        cls,
+        url: str,
+        *,
+        providers: Iterable[Provider] = (),
+        keys: KeyRing | None = None,
+        namespace: str = "default",
+        cache: str | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Open a vault; use it with `with` or `async with`, or call `close`.
+
+        Args:
+            url: where the tokens are kept: `sqlite:///tokens.db`, or `sqlite://` for memory.
+            providers: where new tokens come from; none is needed to read or to `store`.
+            keys: seals the tokens; `None` reads `TOKENKEEP_KEYS` or `TOKENKEEP_KEY_FILE`, and where neither
+                is set makes `<file>.key` beside a SQLite file (mode 0600) and logs that it did.
+            namespace: keeps apart what shares a database: tenants, stages, applications.
+            cache: the URL of a tier in front of the store; `None` for none.
+            clock: the time that everything goes by, leases too; `None` for this machine's clock, with
+                leases timed by the database's own.
+
+        Raises:
+            ConfigurationError: an unknown URL scheme, a missing driver, no keys, two providers of one name.
+            SchemaMismatch: the database was written by a newer version.
+            UnknownKey: tokens in the database are sealed under a key that the ring lacks.
+            SealingError: the ring holds another key under the same id.
+        """
+        opened = opening.open_vault(
+            url,
+            asynchronous=False,
+            providers=providers,
+            keys=keys,
+            namespace=namespace,
+            cache=cache,
+            clock=clock,
+        )
+        run(opened.started())
+        return cls(opened)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the uses that were counted and close what was opened. Safe to repeat."""
+        run(self._opened.close())
+
+    def get_valid(
+        self,
+        user_id: str,
+        *,
+        provider: str | None = None,
+        kind: str = "access",
+        min_validity: timedelta = MIN_VALIDITY,
+    ) -> AcquiredToken | None:
+        """Return the token in place if it lasts for `min_validity` at least; never calls the provider.
+
+        `None` when there is none, or it was rejected or revoked, or ends too soon. Counts one use.
+
+        Raises:
+            SealingError: the row cannot be opened; it was changed, or the key is missing (`UnknownKey`).
+        """
+        return run(self._opened.core.get_valid(user_id, provider=provider, kind=kind, min_validity=min_validity))
+
+    def get_or_create(
+        self,
+        user_id: str,
+        *,
+        provider: str | None = None,
+        kind: str = "access",
+        min_validity: timedelta = MIN_VALIDITY,
+    ) -> AcquiredToken:
+        """Return a valid token, acquiring one where there is none: one login, however many ask at once.
+
+        A token that ends within `min_validity` is renewed only if the new one would live longer, and is
+        served on when that fails. After a failure the provider is left alone for a while; after a
+        rejection until `acquire` or `store` succeeded. Counts one use.
+
+        Raises:
+            ProviderRejected: the provider said no; nothing is tried again by itself.
+            ProviderUnavailable: it could not be asked; `retry_after` says when it will be again.
+            AcquireInDoubt: a token may have been granted that did not arrive.
+        """
+        return run(self._opened.core.get_or_create(user_id, provider=provider, kind=kind, min_validity=min_validity))
+
+    def acquire(self, user_id: str, *, provider: str | None = None) -> AcquiredToken:
+        """Log in now, whatever is in place and whatever failed before; those who ask at once share one login.
+
+        Raises:
+            ProviderError: as for `get_or_create`.
+        """
+        return run(self._opened.core.acquire(user_id, provider=provider))
+
+    def acquire_many(
+        self,
+        user_ids: Iterable[str],
+        *,
+        provider: str | None = None,
+        concurrency: int = 4,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[Acquisition]:
+        """Acquire for many users, `concurrency` at a time; one result for each, in the order given.
+
+        One failure stops nobody: it is the `error` of that result. `progress(done, total)` is called
+        after each.
+        """
+        return run(
+            self._opened.core.acquire_many(user_ids, provider=provider, concurrency=concurrency, progress=progress)
+        )
+
+    def store(self, user_id: str, new_token: NewToken, *, provider: str | None = None) -> AcquiredToken:
+        """Put a token in place that arrived another way: a webhook, a paste. Waits for a login under way."""
+        return run(self._opened.core.store(user_id, new_token, provider=provider))
+
+    def reject(self, token: AcquiredToken) -> None:
+        """Say that the provider answered 401 to exactly this token; a newer one is left alone. Safe to repeat."""
+        run(self._opened.core.reject(token))
+
+    def revoke(self, user_id: str, *, provider: str | None = None) -> bool:
+        """End the user's tokens of every kind here, and at the provider where it can.
+
+        A login that is under way cannot land afterwards. Whether the provider listened is in the audit
+        trail. `False` when there was nothing in place. Safe to repeat.
+        """
+        return run(self._opened.core.revoke(user_id, provider=provider))
+
+    def history(self, user_id: str, *, provider: str | None = None, limit: int = 10) -> list[TokenInfo]:
+        """Return the tokens that were ever made, of every kind, newest first, without secrets."""
+        return run(self._opened.core.reports.history(user_id, provider=provider, limit=limit))
+
+    def statistics(self, user_id: str, *, provider: str | None = None, kind: str | None = "access") -> Statistics:
+        """Count the user's tokens and their uses; `kind=None` counts every kind."""
+        return run(self._opened.core.reports.statistics(user_id, provider=provider, kind=kind))
+
+    def dashboard(self, user_id: str, *, provider: str | None = None) -> Dashboard:
+        """Return statistics, the ten newest audit events and the active token."""
+        return run(self._opened.core.reports.dashboard(user_id, provider=provider))
+
+    def created_between(
+        self, start: datetime, end: datetime, *, user_id: str | None = None, limit: int = 1000
+    ) -> list[TokenInfo]:
+        """Return the tokens made from `start` (included) to `end` (excluded), newest first, without secrets."""
+        return run(self._opened.core.reports.created_between(start, end, user_id=user_id, limit=limit))
+
+    def audit_trail(self, user_id: str, *, limit: int = 50) -> list[AuditEvent]:
+        """Return who did what and when, for every provider, newest first."""
+        return run(self._opened.core.reports.audit_trail(user_id, limit=limit))
+
+    def purge(self, *, expired_before: datetime | None = None, audit_before: datetime | None = None) -> Purged:
+        """Erase the secrets of tokens that ended before `expired_before` (`None`: now), in bounded batches.
+
+        Their history stays for a year more. Audit events go only when `audit_before` is given.
+        """
+        return run(self._opened.core.upkeep.purge(expired_before=expired_before, audit_before=audit_before))
+
+    def status(self) -> Status:
+        """Tell how the store is; a store that is down is an unhealthy tier, not an error."""
+        return run(self._opened.core.reports.status())
+
+    def rotate_keys(self, progress: Callable[[int, int], object] | None = None) -> Rotated:
+        """Seal every row under the newest key of the ring; interrupted, the next call goes on.
+
+        `progress(done, total)` is called after each batch. Drop a key from the ring only when it is
+        among `Rotated.unused`.
+        """
+        return run(self._opened.core.upkeep.rotate_keys(progress))
+
+
+@same_words(TokenVault)
+class AsyncTokenVault:
+    """`TokenVault` with awaited methods; `open` is called plainly and reads nothing before the first of them."""
+
+    def __init__(self, opened: Opened[VaultCore]) -> None:
+        self._opened = opened
+
+    @classmethod
+    def open(  # the fixed public signature
+        cls,
+        url: str,
+        *,
+        providers: Iterable[Provider] = (),
+        keys: KeyRing | None = None,
+        namespace: str = "default",
+        cache: str | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        return cls(
+            opening.open_vault(
+                url,
+                asynchronous=True,
+                providers=providers,
+                keys=keys,
+                namespace=namespace,
+                cache=cache,
+                clock=clock,
+            )
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._opened.started()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._opened.close()
+
+    async def get_valid(
+        self,
+        user_id: str,
+        *,
+        provider: str | None = None,
+        kind: str = "access",
+        min_validity: timedelta = MIN_VALIDITY,
+    ) -> AcquiredToken | None:
+        core = await self._opened.started()
+        return await core.get_valid(user_id, provider=provider, kind=kind, min_validity=min_validity)
+
+    async def get_or_create(
+        self,
+        user_id: str,
+        *,
+        provider: str | None = None,
+        kind: str = "access",
+        min_validity: timedelta = MIN_VALIDITY,
+    ) -> AcquiredToken:
+        core = await self._opened.started()
+        return await core.get_or_create(user_id, provider=provider, kind=kind, min_validity=min_validity)
+
+    async def acquire(self, user_id: str, *, provider: str | None = None) -> AcquiredToken:
+        return await (await self._opened.started()).acquire(user_id, provider=provider)
+
+    async def acquire_many(
+        self,
+        user_ids: Iterable[str],
+        *,
+        provider: str | None = None,
+        concurrency: int = 4,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[Acquisition]:
+        core = await self._opened.started()
+        return await core.acquire_many(user_ids, provider=provider, concurrency=concurrency, progress=progress)
+
+    async def store(self, user_id: str, new_token: NewToken, *, provider: str | None = None) -> AcquiredToken:
+        return await (await self._opened.started()).store(user_id, new_token, provider=provider)
+
+    async def reject(self, token: AcquiredToken) -> None:
+        await (await self._opened.started()).reject(token)
+
+    async def revoke(self, user_id: str, *, provider: str | None = None) -> bool:
+        return await (await self._opened.started()).revoke(user_id, provider=provider)
+
+    async def history(self, user_id: str, *, provider: str | None = None, limit: int = 10) -> list[TokenInfo]:
+        return await (await self._opened.started()).reports.history(user_id, provider=provider, limit=limit)
+
+    async def statistics(self, user_id: str, *, provider: str | None = None, kind: str | None = "access") -> Statistics:
+        return await (await self._opened.started()).reports.statistics(user_id, provider=provider, kind=kind)
+
+    async def dashboard(self, user_id: str, *, provider: str | None = None) -> Dashboard:
+        return await (await self._opened.started()).reports.dashboard(user_id, provider=provider)
+
+    async def created_between(
+        self, start: datetime, end: datetime, *, user_id: str | None = None, limit: int = 1000
+    ) -> list[TokenInfo]:
+        core = await self._opened.started()
+        return await core.reports.created_between(start, end, user_id=user_id, limit=limit)
+
+    async def audit_trail(self, user_id: str, *, limit: int = 50) -> list[AuditEvent]:
+        return await (await self._opened.started()).reports.audit_trail(user_id, limit=limit)
+
+    async def purge(self, *, expired_before: datetime | None = None, audit_before: datetime | None = None) -> Purged:
+        core = await self._opened.started()
+        return await core.upkeep.purge(expired_before=expired_before, audit_before=audit_before)
+
+    async def status(self) -> Status:
+        return await (await self._opened.started()).reports.status()
+
+    async def rotate_keys(self, progress: Callable[[int, int], object] | None = None) -> Rotated:
+        return await (await self._opened.started()).upkeep.rotate_keys(progress)

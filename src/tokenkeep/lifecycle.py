@@ -1,0 +1,113 @@
+"""Start, close, fork, exit: the life of an opened service."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import weakref
+from contextlib import suppress
+from typing import Protocol
+
+from tokenkeep._stepping import run
+from tokenkeep.errors import ConfigurationError, TokenKeepError
+from tokenkeep.ports import Backend
+from tokenkeep.runtime import Tasks, Threads
+
+
+class Core(Protocol):
+    """What the cores of the vault and of the issuer have in common."""
+
+    async def start(self) -> None:
+        """Prepare the store. Called once, before anything else."""
+
+    async def close(self) -> None:
+        """Write what waits to be written, then close the store."""
+
+    def forget(self) -> None:
+        """After a fork: drop what the parent will write."""
+
+
+class Opened[C: Core]:
+    """A core with the runtime and the backend that it was wired with.
+
+    A process that exits without closing it still writes what it has counted; a child that was forked
+    drops the parent's counts and connections and opens its own.
+    """
+
+    def __init__(self, core: C, runtime: Threads | Tasks, backend: Backend) -> None:
+        self._core: C | None = core
+        self._runtime = runtime
+        self._backend = backend
+        self._started = False
+        _OPEN.add(self)
+
+    @property
+    def core(self) -> C:
+        """The core.
+
+        Raises:
+            ConfigurationError: it was closed.
+        """
+        if self._core is None:
+            msg = "it has been closed; open it again"
+            raise ConfigurationError(msg)
+        return self._core
+
+    async def started(self) -> C:
+        """Return the core, started. Safe to call from several tasks at once."""
+        if not self._started:
+            async with self._runtime.turn(Opened):
+                if not self._started:
+                    await self._start()
+        return self.core
+
+    async def _start(self) -> None:
+        try:
+            await self.core.start()
+        except BaseException:
+            await self._backend.health.close()
+            raise
+        self._started = True
+
+    async def close(self) -> None:
+        """Close everything that was opened. Safe to repeat."""
+        core, self._core = self._core, None
+        _OPEN.discard(self)
+        if core is not None:
+            await self._runtime.close()
+            await core.close()
+
+    def after_fork(self) -> None:
+        """Drop what belongs to the parent process."""
+        self._runtime.forget()
+        self._backend.health.forget()
+        if self._core is not None:
+            self._core.forget()
+
+    def at_exit(self) -> None:
+        """Close what the program did not close; there is nobody left to tell of an error."""
+        with suppress(TokenKeepError):
+            if isinstance(self._runtime, Threads):
+                run(self.close())
+            else:
+                asyncio.run(self.close())
+
+
+_OPEN: weakref.WeakSet[Opened[Core]] = weakref.WeakSet()
+"""What is open in this process. Forks and exits concern the whole process, so its memory of them does too."""
+
+
+def _after_fork() -> None:
+    for opened in list(_OPEN):
+        opened.after_fork()
+
+
+def _at_exit() -> None:
+    for opened in list(_OPEN):
+        opened.at_exit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

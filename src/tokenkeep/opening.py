@@ -1,0 +1,149 @@
+"""From a URL to a service that is wired and ready to start."""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from tokenkeep import _checking
+from tokenkeep.errors import ConfigurationError
+from tokenkeep.issuer import IssuerCore
+from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_environment
+from tokenkeep.lifecycle import Opened
+from tokenkeep.ports import Clock, OpenedStore, Provider
+from tokenkeep.registry import Registry
+from tokenkeep.runtime import Tasks, Threads
+from tokenkeep.vault import VaultCore
+
+type Opener = Callable[..., OpenedStore]
+
+STORES: Final = {"sqlite": ("tokenkeep.stores.sql.opening:open_sqlite", "")}
+"""URL scheme -> where its opener is, and the extra that brings the driver."""
+
+_logger = logging.getLogger("tokenkeep")
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        """Return the present as an aware UTC datetime."""
+        return datetime.now(UTC)
+
+
+def open_vault(  # the public signature and the face
+    url: str,
+    *,
+    asynchronous: bool,
+    providers: Iterable[Provider],
+    keys: KeyRing | None,
+    namespace: str,
+    cache: str | None,
+    clock: Clock | None,
+) -> Opened[VaultCore]:
+    """Wire a vault; nothing is read or written before it is started."""
+    _checking.label(namespace, "namespace")
+    registry = Registry(namespace, _by_name(providers))
+    if cache is not None:
+        msg = "this version has no cache tier; leave cache= out"
+        raise ConfigurationError(msg)
+    store = _open_store(url, asynchronous=asynchronous, clock=clock)
+    runtime = Tasks() if asynchronous else Threads()
+    core = VaultCore(
+        store.backend, registry, _ring(keys, store), clock=clock or SystemClock(), wait=runtime, work=runtime
+    )
+    return Opened(core, runtime, store.backend)
+
+
+def open_issuer(  # noqa: PLR0913  # the public signature and the face
+    url: str,
+    *,
+    asynchronous: bool,
+    lifetime: timedelta,
+    idle: timedelta | None,
+    prefix: str,
+    max_staleness: timedelta,
+    namespace: str,
+    keys: KeyRing | None,
+    clock: Clock | None,
+) -> Opened[IssuerCore]:
+    """Wire an issuer; nothing is read or written before it is started."""
+    _checking.label(namespace, "namespace")
+    store = _open_store(url, asynchronous=asynchronous, clock=clock)
+    runtime = Tasks() if asynchronous else Threads()
+    core = IssuerCore(
+        store.backend,
+        lifetime=lifetime,
+        idle=idle,
+        prefix=prefix,
+        max_staleness=max_staleness,
+        namespace=namespace,
+        ring=_ring(keys, store),
+        clock=clock or SystemClock(),
+        work=runtime,
+    )
+    return Opened(core, runtime, store.backend)
+
+
+def _open_store(url: str, *, asynchronous: bool, clock: Clock | None) -> OpenedStore:
+    if not isinstance(url, str):
+        msg = f"url must be a str such as sqlite:///tokens.db, not {type(url).__name__}"
+        raise TypeError(msg)
+    scheme, separator, _ = url.partition("://")
+    dialect = scheme.partition("+")[0]
+    if not separator or dialect not in STORES:
+        known = ", ".join(f"{name}://" for name in STORES)
+        what = f"unknown URL scheme {dialect!r}" if separator else "the database URL has no scheme"
+        msg = f"{what}; this version knows {known} (a file: sqlite:///tokens.db, memory: sqlite://)"
+        raise ConfigurationError(msg)
+    where, extra = STORES[dialect]
+    module, _, name = where.partition(":")
+    try:
+        opener: Opener = getattr(importlib.import_module(module), name)
+        return opener(url, asynchronous=asynchronous, actor=_actor(), clock=clock)
+    except ImportError as error:
+        msg = f'the driver for {dialect}:// is missing ({error.name}): pip install "tokenkeep[{extra}]"'
+        raise ConfigurationError(msg) from error
+
+
+def _by_name(providers: Iterable[Provider]) -> dict[str, Provider]:
+    named: dict[str, Provider] = {}
+    for provider in providers:
+        name = _checking.label(provider.name, "the name of a provider")
+        if name in named:
+            msg = f"two providers are called {name!r}; give one of them another name="
+            raise ConfigurationError(msg)
+        named[name] = provider
+    return named
+
+
+def _ring(keys: KeyRing | None, store: OpenedStore) -> KeyRing:
+    """The ring that was handed in, that of the environment, or for a SQLite file one kept beside it."""
+    if keys is not None:
+        return keys
+    if named_in_environment():
+        return KeyRing.from_env()
+    if store.in_memory:
+        return KeyRing.generate()
+    if store.path is None:
+        msg = f"no keys to seal tokens with: pass keys=KeyRing..., or set {KEYS_VARIABLE} or {FILE_VARIABLE}"
+        raise ConfigurationError(msg)
+    path = store.path.with_name(f"{store.path.name}.key")
+    if not path.exists():
+        _logger.warning("made %s to seal the tokens with; keep a copy apart, without it they are lost", path.name)
+    return KeyRing.kept_in(path)
+
+
+def _actor() -> str:
+    """Who the audit trail says did it: `user@host/pid`."""
+    user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    with suppress(KeyError, OSError, ImportError):
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()}/{os.getpid()}"[: _checking.MAX_NAME]

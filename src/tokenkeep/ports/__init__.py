@@ -1,0 +1,46 @@
+"""What the core asks of the world: small Protocols, one round trip a method.
+
+The contract stands here; a backend repeats nothing. Every store method may raise `StoreUnavailable`, and
+then nothing of what was asked has happened unless the method says otherwise.
+"""
+
+from tokenkeep.ports.acquired import TokenRecord, TokenStore, Use
+from tokenkeep.ports.backend import Backend, OpenedStore
+from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
+from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
+from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore
+from tokenkeep.ports.providing import CodeWindow, ExpiryPolicy, OneTimeCodes, Provider, Renewing, Revoking
+from tokenkeep.ports.running import Clock, Wait, Work
+from tokenkeep.ports.sealing import Binding, Sealer
+
+__all__ = [
+    "AuditStore",
+    "Backend",
+    "Binding",
+    "Clock",
+    "CodeWindow",
+    "Entry",
+    "ExpiryPolicy",
+    "Failure",
+    "Grant",
+    "Health",
+    "IssuedRecord",
+    "IssuedStore",
+    "KeyStore",
+    "KeyUse",
+    "Lease",
+    "LeaseState",
+    "LeaseStore",
+    "OneTimeCodes",
+    "OpenedStore",
+    "Provider",
+    "Renewing",
+    "Revoking",
+    "Sealer",
+    "Spending",
+    "TokenRecord",
+    "TokenStore",
+    "Use",
+    "Wait",
+    "Work",
+]

@@ -1,0 +1,112 @@
+"""Where acquired tokens are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from tokenkeep.model import (
+    Account,
+    Statistics,
+    TokenInfo,
+)
+from tokenkeep.ports.common import Entry
+from tokenkeep.ports.leasing import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """A row of the token table: an acquired token in its sealed form.
+
+    Attributes:
+        access_sealed: `None` once the secret has been erased.
+        key_id: the key that both sealed fields are under.
+        rejected: the provider refused this version; only its refresh token is still of use.
+    """
+
+    id: str
+    account: Account
+    kind: str
+    version: int
+    access_sealed: bytes | None
+    refresh_sealed: bytes | None
+    key_id: str
+    token_type: str
+    scope: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None = None
+    usage_count: int = 0
+    rejected: bool = False
+    profile: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """So many uses of one token, the last of them at `last_used_at`."""
+
+    token_id: str
+    count: int
+    last_used_at: datetime
+
+
+class TokenStore(Protocol):
+    """Acquired tokens, sealed. At most one in place for each (account, kind), by a constraint."""
+
+    async def load(self, account: Account, kind: str) -> TokenRecord | None:
+        """Return the token in place, ended or not; `None` when there is none. The hot path."""
+
+    async def loaded(self, account: Account) -> list[TokenRecord]:
+        """Return the tokens in place of every kind."""
+
+    async def versions(self, account: Account) -> dict[str, int]:
+        """Return the highest version ever written for each kind."""
+
+    async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
+        """Put new tokens of one account in place of the old and give the lease back, in one transaction.
+
+        The replaced ones lose their secrets and stay as history. `False`, and nothing is written, when
+        the lease was lost or a version is taken. Repeating it after an error is safe: the same rows are
+        recognised by their ids, and the answer is then `True`.
+        """
+
+    async def reject(self, token_id: str, account: Account, entry: Entry) -> bool:
+        """Mark exactly this token as refused by the provider; `False` when it is no longer in place."""
+
+    async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
+        """End what is in place of every kind, erase the secrets, note each by its id; return how many.
+
+        A lease of the account is broken in the same transaction, so that a login in flight cannot land.
+        """
+
+    async def history(self, account: Account, *, now: datetime, limit: int) -> list[TokenInfo]:
+        """Return what was made for an account, newest first."""
+
+    async def created_between(
+        self, namespace: str, start: datetime, end: datetime, *, user_id: str | None, now: datetime, limit: int
+    ) -> list[TokenInfo]:
+        """Return what was made from `start` (included) to `end` (excluded), newest first."""
+
+    async def statistics(self, account: Account, *, kind: str | None, now: datetime) -> Statistics:
+        """Count over the tokens of an account."""
+
+    async def count_uses(self, uses: Sequence[Use]) -> None:
+        """Add uses that were summed in the process, in one statement or one transaction."""
+
+    async def purge(
+        self, namespace: str, *, expired_before: datetime, ended_before: datetime, limit: int
+    ) -> tuple[int, int]:
+        """Work on one batch; return how many secrets were erased and how many rows deleted; (0, 0): done.
+
+        Secrets go of tokens that ended before `expired_before` (but a refresh token in place stays), rows
+        of those that ended before `ended_before`.
+        """
+
+    async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
+        """Return rows of any namespace sealed under one of these keys, ordered by id, past `after`."""
+
+    async def reseal(self, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
+        """Swap the sealed fields of rows where they are still the old ones, in one transaction; return how many."""

@@ -1,0 +1,84 @@
+"""What both kinds of token need of a backend: the audit trail, the keys, the health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from tokenkeep.model import (
+    Account,
+    Action,
+    AuditEvent,
+    TierStatus,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An audit event on its way into the trail; the store adds the token's id where it makes the row."""
+
+    action: Action
+    at: datetime
+    token_id: str | None = None
+    detail: Mapping[str, Any]
+
+
+class AuditStore(Protocol):
+    """The trail. Changes write theirs in their own transaction; this is for reading, and for events alone."""
+
+    async def note(self, account: Account, entry: Entry) -> None:
+        """Append an event that no change carries (a read, a failed call at the provider)."""
+
+    async def audit_trail(self, namespace: str, user_id: str, *, limit: int) -> list[AuditEvent]:
+        """Return events newest first."""
+
+    async def purge_audit(self, namespace: str, before: datetime, *, limit: int) -> int:
+        """Delete one batch of events older than `before`; return how many."""
+
+
+class KeyUse(NamedTuple):
+    """How many tokens a key seals, and how many digests of issued tokens it keys."""
+
+    sealed: int = 0
+    digests: int = 0
+
+
+class KeyStore(Protocol):
+    """What the database knows of the keys: ids and check values."""
+
+    async def known_keys(self) -> dict[str, bytes]:
+        """Return the check value of each key id that was ever used here."""
+
+    async def remember_key(self, key_id: str, check_value: bytes, at: datetime) -> None:
+        """Remember a key that begins to seal. Safe to repeat."""
+
+    async def keys_in_use(self) -> dict[str, KeyUse]:
+        """Return what each key is used for. It reads the whole tables: for rotation and for people."""
+
+
+class Health(Protocol):
+    """What every store can say of itself."""
+
+    async def prepare(self) -> None:
+        """Create the schema in an empty database, or check the one that is there. Safe to repeat.
+
+        Raises:
+            SchemaMismatch: it is newer than this program, or the database belongs to somebody else.
+        """
+
+    async def tiers(self) -> tuple[TierStatus, ...]:
+        """Tell how each tier is; never raises, never shows a data source name."""
+
+    async def schema_version(self) -> int | None:
+        """Return the schema version; `None` when it cannot be asked."""
+
+    async def warnings(self) -> tuple[str, ...]:
+        """Name settings that would lose acknowledged data."""
+
+    async def close(self) -> None:
+        """Close what this store opened. Safe to repeat."""
+
+    def forget(self) -> None:
+        """Let go of every connection without closing it: after a fork they are the parent's."""

@@ -1,0 +1,46 @@
+"""Time, waiting and work: what a face fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """Where time comes in."""
+
+    def now(self) -> datetime:
+        """Return the present as an aware UTC datetime."""
+
+
+class Wait(Protocol):
+    """How a face lets time pass and takes turns."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+
+    def turn(self, key: Hashable) -> AbstractAsyncContextManager[None]:
+        """Let the callers of this process pass one at a time for each key. Cancelling one disturbs none."""
+
+
+class Work(Protocol):
+    """How a face runs what blocks, what must not be interrupted, and what goes side by side."""
+
+    async def call[T](self, function: Callable[..., T | Awaitable[T]], *args: object) -> T:
+        """Call foreign code, blocking or asynchronous, off the event loop where there is one."""
+
+    async def finish[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` to its end even when the caller is cancelled meanwhile."""
+
+    def beating(
+        self, beat: Callable[[], Coroutine[Any, Any, bool]], every: timedelta
+    ) -> AbstractAsyncContextManager[None]:
+        """Run `beat` each interval while the block runs; stop when it returns `False` or raises."""
+
+    async def each[T](self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], *, concurrency: int) -> list[T]:
+        """Run the jobs, at most `concurrency` at once, and return their results in the order given."""
+
+    def later(self, job: Callable[[], Coroutine[Any, Any, None]], delay: timedelta) -> None:
+        """Run `job` once after `delay`, beside everything else. It is forgotten when the face closes."""

@@ -1,0 +1,38 @@
+"""A whole backend on one SQL database."""
+
+from __future__ import annotations
+
+from tokenkeep.ports import Backend, Clock
+from tokenkeep.stores.sql.audit import SqlAudit
+from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.health import SqlHealth
+from tokenkeep.stores.sql.issued import SqlIssued
+from tokenkeep.stores.sql.keys import SqlKeys
+from tokenkeep.stores.sql.leases import SqlLeases
+from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.tokens import SqlTokens
+
+
+def sql_backend(
+    database: Database, *, actor: str, clock: Clock | None = None, reader: FileReader | None = None
+) -> Backend:
+    """Furnish the rooms of one database.
+
+    Args:
+        database: transactions on its engine.
+        actor: who the audit trail says did it.
+        clock: times the leases; `None` for the database's own clock.
+        reader: looks up single rows past SQLAlchemy; `None` where there is no such way.
+    """
+    tables = Tables()
+    audit = SqlAudit(database, tables, actor=actor)
+    leases = SqlLeases(database, tables, audit, clock=clock)
+    return Backend(
+        tokens=SqlTokens(database, tables, audit, leases, reader=reader),
+        leases=leases,
+        issued=SqlIssued(database, tables, audit, reader=reader),
+        audit=audit,
+        keys=SqlKeys(database, tables),
+        health=SqlHealth(database, tables, reader=reader),
+    )

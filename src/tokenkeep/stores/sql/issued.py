@@ -1,0 +1,281 @@
+"""Issued tokens in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Select, and_, bindparam, case, delete, func, insert, or_, select, update
+
+from tokenkeep.model import Account, Statistics
+from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
+from tokenkeep.stores.sql.audit import SqlAudit
+from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.lookup import Lookup
+from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.stores.sql.sqlite import FileReader
+
+_KEPT: Final = 4096
+"""Rows that are kept beside what they decode to."""
+
+_TOGETHER: Final = 1000
+"""Tokens that are revoked in one transaction."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class SqlIssued:
+    """Implements `IssuedStore`."""
+
+    def __init__(self, database: Database, tables: Tables, audit: SqlAudit, *, reader: FileReader | None) -> None:
+        self._database = database
+        self._audit = audit
+        self._kept: dict[bytes, tuple[Sequence[Any], IssuedRecord]] = {}
+        self._read_statements(tables)
+        self._write_statements(tables)
+        self._lookup = Lookup(database, self._one, reader)
+
+    def _read_statements(self, tables: Tables) -> None:
+        table, c = tables.issued, tables.issued.c
+        record = select(
+            c.id, c.digest, c.key_id, c.namespace, c.user_id, c.name, c.scopes, c.created_at, c.expires_at, c.client,
+            c.metadata, c.last_used_at, c.usage_count, c.revoked_at, c.family, c.generation, c.access_lifetime,
+        )  # fmt: skip
+        users = and_(c.namespace == bindparam("ns"), c.user_id == bindparam("us"))
+        alive = and_(c.revoked_at.is_(None), c.expires_at > bindparam("at"), c.spent_at.is_(None))
+        self._one = record.where(c.id == bindparam("token_id"))
+        self._listed = record.where(users, alive).order_by(c.created_at.desc(), c.id).limit(bindparam("count"))
+        unrevoked = select(c.id, c.user_id, c.family).where(c.revoked_at.is_(None))
+        self._unrevoked = unrevoked.where(c.id == bindparam("token_id"), c.namespace == bindparam("ns")).with_for_update()
+        self._family_unrevoked = unrevoked.where(c.family == bindparam("kin")).with_for_update()
+        self._family_of = select(c.family).where(c.id == bindparam("token_id"), users)
+        self._others: Select[Any] = (
+            unrevoked.where(users, c.id != bindparam("keep"), or_(c.family.is_(None), c.family != bindparam("kin")))
+            .limit(bindparam("count"))
+            .with_for_update()
+        )
+        self._figures = (
+            select(
+                func.count().label("total"),
+                func.coalesce(func.sum(case((alive, 1), else_=0)), 0).label("active"),
+                func.coalesce(func.sum(c.usage_count), 0).label("used"),
+                func.max(c.created_at).label("made"),
+                func.max(c.last_used_at).label("last"),
+            )
+            .select_from(table)
+            .where(users, c.access_lifetime.is_(None))
+        )
+        self._edge = (
+            select(c.id).where(c.id > bindparam("after")).order_by(c.id).limit(1).offset(bindparam("skipped"))
+        )
+        self._spending = (
+            select(c.revoked_at, c.spent_at, c.successors).where(c.id == bindparam("token_id")).with_for_update()
+        )
+        self._later_spent = (
+            select(c.id)
+            .where(c.family == bindparam("kin"), c.generation > bindparam("gen"), c.spent_at.is_not(None))
+            .limit(1)
+        )
+
+    def _write_statements(self, tables: Tables) -> None:
+        table, c = tables.issued, tables.issued.c
+        this = c.id == bindparam("token_id")
+        last = c.last_used_at
+        self._insert = insert(table)
+        self._revoke = update(table).where(this, c.revoked_at.is_(None)).values(revoked_at=bindparam("at"))
+        self._use = (
+            update(table)
+            .where(this, c.revoked_at.is_(None))
+            .values(
+                usage_count=c.usage_count + bindparam("uses"),
+                last_used_at=case((or_(last.is_(None), last < bindparam("at")), bindparam("at")), else_=last),
+            )
+        )
+        self._redigest = (
+            update(table)
+            .where(this, c.digest == bindparam("old"), c.revoked_at.is_(None))
+            .values(digest=bindparam("new"), key_id=bindparam("key"))
+        )
+        self._spend = update(table).where(this).values(spent_at=bindparam("at"), successors=bindparam("so_many"))
+        dead = and_(c.id > bindparam("after"), c.namespace == bindparam("ns"), c.expires_at < bindparam("before"))
+        self._delete_up_to = delete(table).where(dead, c.id <= bindparam("edge"))
+        self._delete_rest = delete(table).where(dead)
+
+    # --- adding and finding
+
+    async def add(self, grants: Sequence[Grant]) -> None:
+        async with self._database.writing() as transaction:
+            await self._insert_all(transaction, grants)
+
+    async def _insert_all(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
+        await transaction.run(self._insert, [_values(record) for grant in grants for record in grant.records])
+        await self._audit.append_each(transaction, [(_account(grant.records[0]), grant.entry) for grant in grants])
+
+    async def find(self, token_id: bytes) -> IssuedRecord | None:
+        row = await self._lookup.raw(token_id)
+        if row is None:
+            return None
+        kept = self._kept.get(token_id)
+        if kept is not None and kept[0] == row:
+            return kept[1]
+        record = _record(self._lookup.decoded(row))
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        self._kept[token_id] = (row, record)
+        return record
+
+    # --- ending
+
+    async def end_issued(self, namespace: str, token_id: bytes, entry: Callable[[str], Entry]) -> list[bytes]:
+        async with self._database.writing() as transaction:
+            row = await transaction.first(self._unrevoked, {"ns": namespace, "token_id": token_id})
+            if row is None:
+                return []
+            rows = [row] if row.family is None else await transaction.rows(self._family_unrevoked, {"kin": row.family})
+            return await self._revoke_rows(transaction, namespace, rows, entry)
+
+    async def _revoke_rows(
+        self, transaction: Transaction, namespace: str, rows: Sequence[Any], entry: Callable[[str], Entry]
+    ) -> list[bytes]:
+        """Revoke rows that this transaction has locked."""
+        ids = [bytes(row.id) for row in rows]
+        entries = [(Account(namespace, "", row.user_id), entry(row.id.hex())) for row in rows]
+        if ids:
+            moments = [noted.at for _, noted in entries]
+            await transaction.run(
+                self._revoke, [{"token_id": token_id, "at": at} for token_id, at in zip(ids, moments, strict=True)]
+            )
+            await self._audit.append_each(transaction, entries)
+        return ids
+
+    async def end_all_issued(
+        self, namespace: str, user_id: str, entry: Callable[[str], Entry], *, keep: bytes | None
+    ) -> list[bytes]:
+        ended: list[bytes] = []
+        users = {"ns": namespace, "us": user_id}
+        while True:
+            async with self._database.writing() as transaction:
+                kept = await transaction.first(self._family_of, {**users, "token_id": keep or b""})
+                kin = b"" if kept is None else kept.family or b""
+                rows = await transaction.rows(self._others, {**users, "keep": keep or b"", "kin": kin, "count": _TOGETHER})
+                ended += await self._revoke_rows(transaction, namespace, rows, entry)
+            if len(rows) < _TOGETHER:
+                return ended
+
+    # --- refreshing
+
+    async def spend(
+        self, spent: IssuedRecord, grant: Grant, reused: Callable[[str], Entry], *, grace: timedelta, successors: int
+    ) -> Spending:
+        at = grant.entry.at
+        async with self._database.writing() as transaction:
+            row = await transaction.first(self._spending, {"token_id": spent.id})
+            if row is None or row.revoked_at is not None:
+                return Spending.REFUSED
+            if row.spent_at is not None:
+                kin = {"kin": spent.family, "gen": spent.generation}
+                if at - row.spent_at >= grace or await transaction.first(self._later_spent, kin) is not None:
+                    family = await transaction.rows(self._family_unrevoked, kin)
+                    await self._revoke_rows(transaction, spent.namespace, family, reused)
+                    return Spending.REUSED
+                if row.successors >= successors:
+                    return Spending.REFUSED
+            first = row.spent_at or at
+            used = {"token_id": spent.id, "at": first, "so_many": (row.successors or 0) + 1}
+            await transaction.run(self._spend, used)
+            await self._insert_all(transaction, [grant])
+        return Spending.DONE
+
+    # --- the rest
+
+    async def issued(self, namespace: str, user_id: str, *, now: datetime, limit: int) -> list[IssuedRecord]:
+        async with self._database.reading() as transaction:
+            parameters = {"ns": namespace, "us": user_id, "at": now, "count": limit}
+            return [_record(row) for row in await transaction.rows(self._listed, parameters)]
+
+    async def count_issued_uses(self, uses: Sequence[tuple[bytes, int, datetime]]) -> None:
+        if uses:
+            rows = [{"token_id": token_id, "uses": count, "at": at} for token_id, count, at in sorted(uses)]
+            async with self._database.writing() as transaction:
+                await transaction.run(self._use, rows)
+
+    async def redigest(self, token_id: bytes, old: bytes, new: bytes, key_id: str | None) -> bool:
+        async with self._database.writing() as transaction:
+            parameters = {"token_id": token_id, "old": old, "new": new, "key": key_id}
+            return bool(await transaction.count(self._redigest, parameters))
+
+    async def purge_issued(
+        self, namespace: str, *, before: datetime, after: bytes, limit: int
+    ) -> tuple[int, bytes | None]:
+        parameters = {"ns": namespace, "before": before, "after": after}
+        async with self._database.writing() as transaction:
+            edge = await transaction.first(self._edge, {"after": after, "skipped": limit - 1})
+            if edge is None:
+                return await transaction.count(self._delete_rest, parameters), None
+            last = bytes(edge.id)
+            return await transaction.count(self._delete_up_to, {**parameters, "edge": last}), last
+
+    async def issued_statistics(self, namespace: str, user_id: str, *, now: datetime) -> Statistics:
+        async with self._database.reading() as transaction:
+            [row] = await transaction.rows(self._figures, {"ns": namespace, "us": user_id, "at": now})
+        return Statistics(
+            total_tokens=row.total,
+            active_tokens=int(row.active),
+            total_usage=int(row.used),
+            avg_usage_per_token=int(row.used) / row.total if row.total else 0.0,
+            last_generation=row.made,
+            last_usage=row.last,
+        )
+
+
+def _account(record: IssuedRecord) -> Account:
+    return Account(record.namespace, "", record.user_id)
+
+
+def _record(row: Sequence[Any]) -> IssuedRecord:
+    """Build a record from the columns in the order of `_one`."""
+    (
+        row_id, digest, key_id, namespace, user_id, name, scopes, created_at, expires_at, client,
+        metadata, last_used_at, usage_count, revoked_at, family, generation, access_lifetime,
+    ) = row  # fmt: skip
+    return IssuedRecord(
+        id=bytes(row_id),
+        digest=bytes(digest),
+        key_id=key_id,
+        namespace=namespace,
+        user_id=user_id,
+        name=name,
+        scopes=tuple(scopes.split()),
+        created_at=created_at,
+        expires_at=expires_at,
+        client=client,
+        metadata=metadata or {},
+        last_used_at=last_used_at,
+        usage_count=usage_count,
+        revoked_at=revoked_at,
+        family=family,
+        generation=generation,
+        access_lifetime=None if access_lifetime is None else timedelta(microseconds=access_lifetime),
+    )
+
+
+def _values(record: IssuedRecord) -> dict[str, Any]:
+    lifetime = record.access_lifetime
+    return {
+        "id": record.id,
+        "digest": record.digest,
+        "key_id": record.key_id,
+        "namespace": record.namespace,
+        "user_id": record.user_id,
+        "name": record.name,
+        "scopes": " ".join(record.scopes),
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+        "client": record.client,
+        "metadata": dict(record.metadata) or None,
+        "usage_count": record.usage_count,
+        "family": record.family,
+        "generation": record.generation,
+        "access_lifetime": None if lifetime is None else lifetime // _MICROSECOND,
+    }
