@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import random
 import subprocess
 import sys
 import threading
@@ -75,7 +76,9 @@ def test_the_envelope_is_aes_256_gcm_under_a_key_derived_by_hkdf_sha_256() -> No
     assert len(root) == 32
     header, salt, nonce, ciphertext = ENVELOPE[:25], ENVELOPE[9:25], ENVELOPE[25:37], ENVELOPE[37:]
     key = HKDF(algorithm=SHA256(), length=32, salt=b"tokenkeep root key 1", info=b"seal\x00" + salt).derive(root)
-    plain = AESGCM(key).decrypt(nonce, ciphertext, associated_data(header, PLACE))
+    parts = ["default", "upstox", "alice", "access", "018f-1", "access_token"]
+    bound = header + b"".join(len(part).to_bytes(4) for part in parts) + "".join(parts).encode()
+    plain = AESGCM(key).decrypt(nonce, ciphertext, bound)
     assert plain.decode() == PLAIN.reveal()
     assert header[:9] == b"\x01" + bytes.fromhex(RING.key_id)
 
@@ -207,6 +210,18 @@ print(len(fresh), len({one[:16] for one in fresh}), len({one[16:] for one in fre
 def test_eight_forked_processes_never_repeat_a_salt_or_a_nonce() -> None:
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["40000"] * 3
+
+
+@pytest.mark.requirement("S6")
+def test_a_seeded_random_module_changes_no_salt_or_nonce() -> None:
+    state = random.getstate()
+    try:
+        random.seed(4711)
+        first = RING.seal(PLAIN, PLACE)
+        random.seed(4711)
+        assert RING.seal(PLAIN, PLACE)[9:37] != first[9:37]
+    finally:
+        random.setstate(state)
 
 
 @pytest.mark.requirement("S6")
