@@ -25,7 +25,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest"),
-        *("uses", "recent", "batching", "registry", "leases", "acquiring", "reports", "upkeep"),
+        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "reports", "upkeep"),
         *("vault", "issuer"),
     ),
     4: ("stores", "providers", "runtime"),
@@ -50,7 +50,7 @@ LEAVES: Final = (
 CRYPTOGRAPHY: Final = ("sealing", "keyring", "keyfile", "digest")
 """On the third floor the services do not know these: a sealer is handed to them as a port."""
 
-KNOWS_DIGEST: Final = "issuer"
+KNOWS_DIGEST: Final = ("issuer", "minting", "verifying")
 """The one exception: what the issuer makes and verifies is a digest."""
 
 SQL_FROM_VETTED_NAMES: Final[dict[tuple[str, str], str]] = {}
@@ -205,7 +205,7 @@ def test_the_services_know_the_ports_and_not_the_cryptography() -> None:
         for importer, target in arrows()
         if room(importer) in services
         and room(target) in CRYPTOGRAPHY
-        and (room(importer), room(target)) != (KNOWS_DIGEST, "digest")
+        and not (room(importer) in KNOWS_DIGEST and room(target) == "digest")
     ]
     assert not sorted(broken)
 

@@ -15,6 +15,7 @@ from typing import Final
 from tokenkeep import _checking
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.issuer import IssuerCore
+from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_environment
 from tokenkeep.lifecycle import Opened
 from tokenkeep.ports import Clock, OpenedStore, Provider
@@ -87,6 +88,7 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
         namespace=namespace,
         ring=_ring(keys, store),
         clock=clock or SystemClock(),
+        wait=runtime,
         work=runtime,
     )
     return Opened(core, runtime, store.backend)

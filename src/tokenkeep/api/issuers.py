@@ -126,10 +126,13 @@ class TokenIssuer:
         return run(self._opened.core.verify(token, scopes=scopes))
 
     def refresh(self, refresh_token: str | Secret) -> IssuedToken | None:
-        """Trade a refresh token for a new pair; the old pair has ended (RFC 9700 section 4.14.2).
+        """Trade a refresh token for a new pair, with the same scopes; the old access token lives to its end.
 
-        A refresh token that was traded before revokes everything that descends from it, for one of the two
-        who hold it has stolen it. `None` when it is malformed, unknown, expired, revoked or was reused.
+        A refresh token is good for one trade. Because the answer may be lost, it may be traded once more within
+        10 seconds, while nothing that it brought was traded. Any later trade means that somebody else holds a
+        copy: all that was issued with it and since is revoked (RFC 9700 section 4.14.2; ASVS 5.0, 10.4.5).
+        Nothing extends the absolute end, 30 days after the issue. `None` when it is malformed, unknown, expired,
+        revoked or was reused.
         """
         return run(self._opened.core.refresh(refresh_token))
 

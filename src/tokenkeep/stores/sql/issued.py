@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Select, and_, bindparam, case, delete, func, insert, or_, select, update
 
+from tokenkeep.errors import StoreError
 from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.sql.audit import SqlAudit
@@ -15,9 +16,6 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.schema import Tables
 from tokenkeep.stores.sql.sqlite import FileReader
-
-_KEPT: Final = 4096
-"""Rows that are kept beside what they decode to."""
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""
@@ -31,10 +29,9 @@ class SqlIssued:
     def __init__(self, database: Database, tables: Tables, audit: SqlAudit, *, reader: FileReader | None) -> None:
         self._database = database
         self._audit = audit
-        self._kept: dict[bytes, tuple[Sequence[Any], IssuedRecord]] = {}
         self._read_statements(tables)
         self._write_statements(tables)
-        self._lookup = Lookup(database, self._one, reader)
+        self._lookup = Lookup(database, self._one, reader, _record)
 
     def _read_statements(self, tables: Tables) -> None:
         table, c = tables.issued, tables.issued.c
@@ -47,7 +44,9 @@ class SqlIssued:
         self._one = record.where(c.id == bindparam("token_id"))
         self._listed = record.where(users, alive).order_by(c.created_at.desc(), c.id).limit(bindparam("count"))
         unrevoked = select(c.id, c.user_id, c.family).where(c.revoked_at.is_(None))
-        self._unrevoked = unrevoked.where(c.id == bindparam("token_id"), c.namespace == bindparam("ns")).with_for_update()
+        self._unrevoked = unrevoked.where(
+            c.id == bindparam("token_id"), c.namespace == bindparam("ns")
+        ).with_for_update()
         self._family_unrevoked = unrevoked.where(c.family == bindparam("kin")).with_for_update()
         self._family_of = select(c.family).where(c.id == bindparam("token_id"), users)
         self._others: Select[Any] = (
@@ -66,9 +65,7 @@ class SqlIssued:
             .select_from(table)
             .where(users, c.access_lifetime.is_(None))
         )
-        self._edge = (
-            select(c.id).where(c.id > bindparam("after")).order_by(c.id).limit(1).offset(bindparam("skipped"))
-        )
+        self._edge = select(c.id).where(c.id > bindparam("after")).order_by(c.id).limit(1).offset(bindparam("skipped"))
         self._spending = (
             select(c.revoked_at, c.spent_at, c.successors).where(c.id == bindparam("token_id")).with_for_update()
         )
@@ -113,17 +110,7 @@ class SqlIssued:
         await self._audit.append_each(transaction, [(_account(grant.records[0]), grant.entry) for grant in grants])
 
     async def find(self, token_id: bytes) -> IssuedRecord | None:
-        row = await self._lookup.raw(token_id)
-        if row is None:
-            return None
-        kept = self._kept.get(token_id)
-        if kept is not None and kept[0] == row:
-            return kept[1]
-        record = _record(self._lookup.decoded(row))
-        if len(self._kept) >= _KEPT:
-            self._kept.clear()
-        self._kept[token_id] = (row, record)
-        return record
+        return await self._lookup.find(token_id)
 
     # --- ending
 
@@ -158,7 +145,9 @@ class SqlIssued:
             async with self._database.writing() as transaction:
                 kept = await transaction.first(self._family_of, {**users, "token_id": keep or b""})
                 kin = b"" if kept is None else kept.family or b""
-                rows = await transaction.rows(self._others, {**users, "keep": keep or b"", "kin": kin, "count": _TOGETHER})
+                rows = await transaction.rows(
+                    self._others, {**users, "keep": keep or b"", "kin": kin, "count": _TOGETHER}
+                )
                 ended += await self._revoke_rows(transaction, namespace, rows, entry)
             if len(rows) < _TOGETHER:
                 return ended

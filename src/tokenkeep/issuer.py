@@ -1,0 +1,261 @@
+"""Issued tokens: the core of the issuer. It awaits nothing but its ports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tokenkeep import _checking
+from tokenkeep.batching import Batch
+from tokenkeep.digest import parse_public_id, token_id
+from tokenkeep.keycheck import check_keys
+from tokenkeep.minting import IssuerKeys, Mint, shown
+from tokenkeep.model import Action, AuditEvent, IssuedToken, Purged, Statistics, Status
+from tokenkeep.ports import Backend, Clock, Entry, Grant, IssuedRecord, Spending, Wait, Work
+from tokenkeep.recent import Recent
+from tokenkeep.secret import Secret
+from tokenkeep.uses import Sums, UseCounter
+from tokenkeep.verifying import Verifier
+
+REFRESH_GRACE: Final = timedelta(seconds=10)
+"""How long after its first use a refresh token may be used again, because the answer may have been lost."""
+
+REFRESH_SUCCESSORS: Final = 2
+"""How many successors a refresh token has at most."""
+
+_LISTED: Final = 1000
+_SWEPT: Final = 2000
+_EVENTS: Final = 500
+_PAUSE_BETWEEN_BATCHES: Final = 0.002
+
+
+class IssuerCore:
+    """What both faces do, one method each. Docstrings stand on the faces."""
+
+    def __init__(  # noqa: PLR0913  # everything an issuer is wired with
+        self,
+        backend: Backend,
+        *,
+        lifetime: timedelta,
+        idle: timedelta | None = None,
+        prefix: str = "tk",
+        max_staleness: timedelta = timedelta(0),
+        namespace: str = "default",
+        ring: IssuerKeys | None,
+        clock: Clock,
+        wait: Wait,
+        work: Work,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backend = backend
+        self._store = backend.issued
+        self._namespace = namespace
+        self._ring = ring
+        self._clock = clock
+        self._wait = wait
+        self._mint = Mint(prefix, ring, namespace=namespace, lifetime=lifetime)
+        self._uses = UseCounter[bytes](self._count_uses, work)
+        self._issues = Batch[Grant](self._store.add, wait=wait, work=work)
+        bound = _checking.span(max_staleness, "max_staleness", zero=True)
+        self._recent = Recent(bound, monotonic=monotonic) if bound else None
+        self._verifier = Verifier(
+            self._store,
+            self._mint.access,
+            self._uses,
+            namespace=namespace,
+            idle=None if idle is None else _checking.span(idle, "idle"),
+            recent=self._recent,
+            clock=clock,
+        )
+
+    async def start(self) -> None:
+        """Prepare the schema and check the keys."""
+        await self._backend.health.prepare()
+        if self._ring is not None:
+            await check_keys(self._backend.keys, self._ring, self._clock)
+
+    async def close(self) -> None:
+        """Write what waits to be written, then close what was opened."""
+        try:
+            await self._uses.flush()
+        finally:
+            await self._backend.health.close()
+
+    async def flush(self) -> None:
+        """Write the uses that were counted."""
+        await self._uses.flush()
+
+    def forget(self) -> None:
+        """After a fork: what was counted or waits to be written is the parent's."""
+        self._verifier.forget()
+        self._issues.forget()
+
+    async def _count_uses(self, sums: Sums[bytes]) -> None:
+        await self._store.count_issued_uses([(key, count, at) for key, (count, at) in sums.items()])
+
+    # --- issuing and verifying
+
+    async def issue(  # the fixed public signature
+        self,
+        user_id: str,
+        *,
+        scopes: Collection[str] = (),
+        name: str | None = None,
+        lifetime: timedelta | None = None,
+        client: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        refresh: bool = False,
+    ) -> IssuedToken:
+        minted = self._mint.first(
+            user_id,
+            now=self._clock.now(),
+            scopes=scopes,
+            name=name,
+            lifetime=lifetime,
+            client=client,
+            metadata=metadata,
+            refresh=refresh,
+        )
+        await self._issues.put(minted.grant)
+        return minted.issued
+
+    async def verify(self, token: str | Secret, *, scopes: Collection[str] = ()) -> IssuedToken | None:
+        return await self._verifier.verify(token, scopes)
+
+    async def refresh(self, refresh_token: str | Secret) -> IssuedToken | None:
+        plain = _plain(refresh_token)
+        if not isinstance(plain, str) or not self._mint.refresh.well_formed(plain):
+            return None
+        record = await self._store.find(token_id(plain))
+        if record is None or not self._refreshes(record, plain):
+            return None
+        minted = self._mint.successor(record, self._clock.now())
+        outcome = await self._store.spend(
+            record,
+            minted.grant,
+            self._noting(Action.REUSED),
+            grace=REFRESH_GRACE,
+            successors=REFRESH_SUCCESSORS,
+        )
+        if outcome is Spending.REUSED and self._recent is not None:
+            self._recent.clear()
+        return minted.issued if outcome is Spending.DONE else None
+
+    def _refreshes(self, record: IssuedRecord, plain: str) -> bool:
+        return (
+            record.namespace == self._namespace
+            and record.access_lifetime is not None
+            and record.revoked_at is None
+            and self._verifier.now() < record.expires_at
+            and self._mint.refresh.matches(plain, record.digest, record.key_id)
+        )
+
+    # --- revoking
+
+    async def revoke(self, token_or_id: str | Secret | IssuedToken) -> bool:
+        key = self._key(token_or_id)
+        if key is None:
+            return False
+        ended: list[bytes] = [key]
+        try:
+            ended = await self._store.end_issued(self._namespace, key, self._noting(Action.REVOKED))
+        finally:
+            self._drop(ended)
+        return bool(ended)
+
+    async def revoke_all(self, user_id: str, *, keep: str | Secret | IssuedToken | None = None) -> int:
+        _checking.name(user_id, "user_id")
+        kept = None if keep is None else self._key(keep)
+        if keep is not None and kept is None:
+            msg = "keep must be a token, an id or an IssuedToken of this issuer; nothing was revoked"
+            raise ValueError(msg)
+        try:
+            ended = await self._store.end_all_issued(self._namespace, user_id, self._noting(Action.REVOKED), keep=kept)
+        except BaseException:
+            if self._recent is not None:  # some may have been revoked
+                self._recent.clear()
+            raise
+        self._drop(ended)
+        return len(ended)
+
+    def _key(self, named: object) -> bytes | None:
+        """Return the primary key of what names a token; `None` when it names none."""
+        plain = named.id if isinstance(named, IssuedToken) else _plain(named)
+        if not isinstance(plain, str):
+            return None
+        if self._mint.access.well_formed(plain) or self._mint.refresh.well_formed(plain):
+            return token_id(plain)
+        return parse_public_id(plain)
+
+    def _drop(self, ended: Collection[bytes]) -> None:
+        if self._recent is not None and ended:
+            self._recent.drop(*ended)
+
+    def _noting(self, action: Action) -> Callable[[str], Entry]:
+        now = self._clock.now()
+        return lambda public: Entry(action=action, at=now, token_id=public, detail={})
+
+    # --- what is known
+
+    async def tokens(self, user_id: str) -> list[IssuedToken]:
+        _checking.name(user_id, "user_id")
+        await self._uses.flush()
+        now = self._clock.now()
+        records = await self._store.issued(self._namespace, user_id, now=now, limit=_LISTED)
+        living = {record.id: record.family for record in records if self._verifier.is_good(record, now)}
+        return [
+            shown(record)
+            for record in records
+            if record.id in living or (record.access_lifetime is not None and record.family not in living.values())
+        ]
+
+    async def statistics(self, user_id: str) -> Statistics:
+        _checking.name(user_id, "user_id")
+        await self._uses.flush()
+        return await self._store.issued_statistics(self._namespace, user_id, now=self._clock.now())
+
+    async def audit_trail(self, user_id: str, *, limit: int = 50) -> list[AuditEvent]:
+        _checking.name(user_id, "user_id")
+        _checking.count(limit, "limit")
+        return await self._backend.audit.audit_trail(self._namespace, user_id, limit=limit)
+
+    async def status(self) -> Status:
+        health = self._backend.health
+        tiers = await health.tiers()
+        if not all(tier.healthy for tier in tiers):
+            return Status(tiers=tiers, schema_version=None, key_ids=())
+        return Status(
+            tiers=tiers,
+            schema_version=await health.schema_version(),
+            key_ids=tuple(sorted(await self._backend.keys.keys_in_use())),
+            warnings=await health.warnings(),
+        )
+
+    # --- clearing
+
+    async def purge(self, *, expired_before: datetime | None = None, audit_before: datetime | None = None) -> Purged:
+        now = self._clock.now()
+        expired = now if expired_before is None else min(now, _checking.instant(expired_before, "expired_before"))
+        audit = None if audit_before is None else _checking.instant(audit_before, "audit_before")
+        tokens, after = 0, b""
+        while True:
+            gone, edge = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=_SWEPT)
+            tokens += gone
+            if edge is None:
+                break
+            after = edge
+            await self._wait.sleep(_PAUSE_BETWEEN_BATCHES)
+        events = 0
+        while audit is not None:
+            gone = await self._backend.audit.purge_audit(self._namespace, audit, limit=_EVENTS)
+            events += gone
+            if gone < _EVENTS:
+                break
+            await self._wait.sleep(_PAUSE_BETWEEN_BATCHES)
+        return Purged(tokens=tokens, audit_events=events)
+
+
+def _plain(token: object) -> object:
+    return token.reveal() if isinstance(token, Secret) else token

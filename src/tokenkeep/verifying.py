@@ -1,0 +1,152 @@
+"""Is this bearer one of ours, and good now? The hot path of issued tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final
+
+from tokenkeep import _checking
+from tokenkeep.digest import TokenForm, token_id
+from tokenkeep.errors import StoreError
+from tokenkeep.minting import shown
+from tokenkeep.model import IssuedToken
+from tokenkeep.ports import Clock, IssuedRecord, IssuedStore
+from tokenkeep.recent import Recent
+from tokenkeep.secret import Secret
+from tokenkeep.uses import UseCounter
+
+GRANULES: Final = 20
+GRANULE: Final = timedelta(seconds=60)
+"""A use is written when the one on disk is older than a twentieth of `idle`, at most this."""
+
+EVERYTHING: Final = "*"
+
+_LONGEST: Final = 128
+"""Characters; no token is longer."""
+
+_KEPT: Final = 4096
+"""Rows that are kept beside what is shown of them."""
+
+
+class Verifier:
+    """Judges tokens of one form in one namespace.
+
+    Args:
+        recent: answers without asking the store within its bound; `None`: the store is always asked.
+        idle: a token that was not used for so long is over; `None`: only its end counts.
+    """
+
+    def __init__(  # the ports that it needs
+        self,
+        store: IssuedStore,
+        form: TokenForm,
+        uses: UseCounter[bytes],
+        *,
+        namespace: str,
+        idle: timedelta | None,
+        recent: Recent | None,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._form = form
+        self._uses = uses
+        self._namespace = namespace
+        self._idle = idle
+        self._granule = None if idle is None else min(idle / GRANULES, GRANULE)
+        self._recent = recent
+        self._clock = clock
+        self._latest = clock.now()
+        self._kept: dict[bytes, tuple[IssuedRecord, IssuedToken]] = {}
+
+    async def verify(self, token: object, scopes: Collection[str]) -> IssuedToken | None:
+        """Return whose token it is; `None` for anything that is not good, and when a scope is missing."""
+        if isinstance(scopes, str):
+            _checking.scopes(scopes, "scopes")
+        plain = token.reveal() if isinstance(token, Secret) else token
+        if self._recent is not None and isinstance(plain, str) and len(plain) <= _LONGEST and plain.isascii():
+            key, now = token_id(plain), self.now()
+            found = self._recent.get(key, now)
+            if found is not None:
+                return self._used(key, found, scopes, now)
+        return await self._ask(plain, scopes)
+
+    def _used(self, key: bytes, found: IssuedToken, scopes: Collection[str], now: datetime) -> IssuedToken | None:
+        """Default deny: what is asked for must have been granted. Only then it is a use."""
+        if scopes and EVERYTHING not in found.scopes and not found.scopes.issuperset(scopes):
+            return None
+        self._uses.add(key, now)
+        return found
+
+    async def _ask(self, plain: object, scopes: Collection[str]) -> IssuedToken | None:
+        if not isinstance(plain, str) or not self._form.well_formed(plain):
+            return None
+        key = token_id(plain)
+        ticket = None if self._recent is None else self._recent.ticket()
+        record = await self._store.find(key)
+        now = self.now()
+        if (
+            record is None
+            or not self.is_good(record, now)
+            or not self._form.matches(plain, record.digest, record.key_id)
+        ):
+            return None
+        found = self._used(key, self._shown(record), scopes, now)
+        if found is None:
+            return None
+        if self._recent is not None and ticket is not None:
+            self._recent.keep(key, found, ends_at=self._end(record), ticket=ticket)
+        if self._granule is not None and now - (record.last_used_at or record.created_at) >= self._granule:
+            with suppress(StoreError):  # the use waits in the process; the next one tries again
+                await self._uses.flush()
+        if record.key_id != self._form.key_id:
+            await self._rekey(plain, record)
+        return found
+
+    def is_good(self, record: IssuedRecord, now: datetime) -> bool:
+        """Tell whether a row is an access token of this issuer that is neither revoked nor over."""
+        return (
+            record.revoked_at is None
+            and record.namespace == self._namespace
+            and record.access_lifetime is None
+            and now < record.expires_at
+            and (self._idle is None or now < self._end(record))
+        )
+
+    def _end(self, record: IssuedRecord) -> datetime:
+        """The end, or the end of idleness when that is sooner. A use that is not written yet counts."""
+        if self._idle is None:
+            return record.expires_at
+        last = max(record.last_used_at or record.created_at, self._uses.last(record.id) or record.created_at)
+        return min(record.expires_at, last + self._idle)
+
+    async def _rekey(self, plain: str, record: IssuedRecord) -> None:
+        """Digest under the newest key what was found under an older one."""
+        newest = self._form.key_id
+        with suppress(StoreError):  # the old key is good still; the next use tries again
+            await self._store.redigest(record.id, record.digest, self._form.digest(plain, newest), newest)
+
+    def _shown(self, record: IssuedRecord) -> IssuedToken:
+        kept = self._kept.get(record.id)
+        if kept is not None and kept[0] is record:
+            return kept[1]
+        token = shown(record)
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        self._kept[record.id] = (record, token)
+        return token
+
+    def now(self) -> datetime:
+        """Return the time, which never goes back here: a clock that is set back revives nothing."""
+        now = self._clock.now()
+        if now < self._latest:
+            return self._latest
+        self._latest = now
+        return now
+
+    def forget(self) -> None:
+        """After a fork: what was counted is the parent's."""
+        self._uses.forget()
+        if self._recent is not None:
+            self._recent.forget()
