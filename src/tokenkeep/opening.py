@@ -15,7 +15,6 @@ from typing import Final
 from tokenkeep import _checking
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.issuer import IssuerCore
-from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_environment
 from tokenkeep.lifecycle import Opened
 from tokenkeep.ports import Clock, OpenedStore, Provider

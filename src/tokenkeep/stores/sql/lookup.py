@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Select
 
+from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.errors import translated
 from tokenkeep.stores.sql.sqlite import FileReader
 
+KEPT: Final = 1024
+"""How many rows are remembered in decoded form, to be handed out again while they read the same."""
 
-class Lookup:
+
+class Lookup[R]:
     """A SELECT that is compiled once and, where the database allows it, runs on the driver itself.
 
-    Its parameters are text or bytes, in the order in which the statement names them.
+    Its parameters are text or bytes, in the order in which the statement names them. Every look-up asks the
+    database; only the decoding is saved where the row reads the same as the last time.
+
+    Args:
+        build: makes of the decoded columns what the look-up returns; it must hold no secret.
     """
 
-    def __init__(self, database: Database, statement: Select[Any], reader: FileReader | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        statement: Select[Any],
+        reader: FileReader | None,
+        build: Callable[[Sequence[Any]], R],
+    ) -> None:
+        self._build = build
+        self._kept: dict[tuple[str | bytes, ...], tuple[Sequence[Any], R]] = {}
         self._database = database
         self._statement = statement
         self._reader = reader
@@ -31,30 +47,46 @@ class Lookup:
             for column in statement.selected_columns
         ]
 
-    async def first(self, *key: str | bytes) -> Sequence[Any] | None:
-        """Return the decoded values of the row, or `None`."""
-        row = await self.raw(*key)
-        return None if row is None else self.decoded(row)
+    async def find(self, *key: str | bytes) -> R | None:
+        """Return what the row stands for, or `None` where there is no row.
 
-    async def raw(self, *key: str | bytes) -> Sequence[Any] | None:
-        """Return the row as the driver gave it, or `None`. Equal rows decode to equal values."""
+        Raises:
+            StoreError: a column holds what tokenkeep never wrote.
+        """
+        row = await self._read(key)
+        if row is None:
+            return None
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == row:
+            return kept[1]
+        built = self._built(row)
+        if len(self._kept) >= KEPT:
+            self._kept.clear()
+        self._kept[key] = (row, built)
+        return built
+
+    def _built(self, row: Sequence[Any]) -> R:
+        try:
+            return self._build(row if self._reader is None else self._decoded(row))
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            msg = f"{self._database.name}: a row is damaged; revoke that token, and find out who wrote it"
+            raise StoreError(msg) from error
+
+    async def _read(self, key: tuple[str | bytes, ...]) -> Sequence[Any] | None:
+        """Return the row as the driver gave it."""
+        row: Sequence[Any] | None
         if self._reader is None:
             async with self._database.reading() as transaction:
-                row: Sequence[Any] | None = await transaction.first(
-                    self._statement, dict(zip(self._order, key, strict=True))
-                )
-                return row
+                row = await transaction.first(self._statement, dict(zip(self._order, key, strict=True)))
+            return row
         try:
-            found: Sequence[Any] | None = self._reader.first(self._sql, key)
+            row = self._reader.first(self._sql, key)
         except sqlite3.Error:
             with translated(self._database.name):
                 raise
-        return found
+        return row
 
-    def decoded(self, row: Sequence[Any]) -> Sequence[Any]:
-        """Decode a row of `raw`."""
-        if self._reader is None:
-            return row
+    def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
         return [
             value if decode is None or value is None else decode(value)
             for decode, value in zip(self._decoders, row, strict=True)

@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    ColumnClause,
     DateTime,
     Dialect,
     Index,
@@ -90,7 +91,7 @@ _LABEL: Final = 64
 _USER: Final = 255
 
 
-IN_PLACE: Final = literal_column("1")
+IN_PLACE: Final[ColumnClause[int]] = literal_column("1")
 """What `active` holds of a token in place: a literal, so that the partial index is recognised."""
 
 

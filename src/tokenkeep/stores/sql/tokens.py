@@ -30,7 +30,7 @@ class SqlTokens:
         self._leases = leases
         self._read_statements(tables)
         self._write_statements(tables)
-        self._lookup = Lookup(database, self._in_place, reader)
+        self._lookup = Lookup(database, self._in_place, reader, _record)
 
     def _read_statements(self, tables: Tables) -> None:
         table, c = tables.token, tables.token.c
@@ -119,8 +119,7 @@ class SqlTokens:
         )
 
     async def load(self, account: Account, kind: str) -> TokenRecord | None:
-        row = await self._lookup.first(*account, kind)
-        return None if row is None else _record(row)
+        return await self._lookup.find(*account, kind)
 
     async def loaded(self, account: Account) -> list[TokenRecord]:
         async with self._database.reading() as transaction:
