@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from sqlalchemy import Select, and_, bindparam, case, delete, func, insert, or_, select, update
 
-from tokenkeep.errors import StoreError
 from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.sql.audit import SqlAudit
