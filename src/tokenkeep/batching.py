@@ -40,25 +40,27 @@ class Batch[T]:
     async def put(self, item: T) -> None:
         """Return when the item is written. What fails, fails for every item of the same transaction.
 
-        An item whose caller is cancelled is written all the same.
+        An item whose caller is cancelled may be written all the same.
         """
         mine = _Waiting(item)
         self._waiting.append(mine)
-        await self._work.finish(self._written(mine))
-
-    async def _written(self, mine: _Waiting[T]) -> None:
         async with self._wait.turn(self):
             while not mine.done:
-                await self._write_next()
+                await self._work.finish(self._write_next())
         if mine.error is not None:
             raise mine.error
 
     async def _write_next(self) -> None:
-        """Only whoever has the turn comes here, so nobody else takes items away."""
+        """Write what lies there. A second turn, for a leader that is cancelled leaves the first while this goes on."""
+        async with self._wait.turn((self, "writing")):
+            await self._write_batch()
+
+    async def _write_batch(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
         failure: Exception | None = StoreUnavailable("the write was interrupted; try again")
         try:
-            await self._write([waiting.item for waiting in batch])
+            if batch:
+                await self._write([waiting.item for waiting in batch])
             failure = None
         except Exception as error:  # noqa: BLE001  # each caller raises it
             failure = error

@@ -69,6 +69,7 @@ class IssuerCore:
             recent=self._recent,
             clock=clock,
         )
+        self.verify = self._verifier.verify
 
     async def start(self) -> None:
         """Prepare the schema and check the keys."""
@@ -121,14 +122,11 @@ class IssuerCore:
         await self._issues.put(minted.grant)
         return minted.issued
 
-    async def verify(self, token: str | Secret, *, scopes: Collection[str] = ()) -> IssuedToken | None:
-        return await self._verifier.verify(token, scopes)
-
     async def refresh(self, refresh_token: str | Secret) -> IssuedToken | None:
         plain = _plain(refresh_token)
         if not isinstance(plain, str) or not self._mint.refresh.well_formed(plain):
             return None
-        record = await self._store.find(token_id(plain))
+        record = await self._store.find_refresh(token_id(plain))
         if record is None or not self._refreshes(record, plain):
             return None
         minted = self._mint.successor(record, self._clock.now())
@@ -146,8 +144,6 @@ class IssuerCore:
     def _refreshes(self, record: IssuedRecord, plain: str) -> bool:
         return (
             record.namespace == self._namespace
-            and record.access_lifetime is not None
-            and record.revoked_at is None
             and self._verifier.now() < record.expires_at
             and self._mint.refresh.matches(plain, record.digest, record.key_id)
         )
@@ -204,7 +200,11 @@ class IssuerCore:
         await self._uses.flush()
         now = self._clock.now()
         records = await self._store.issued(self._namespace, user_id, now=now, limit=_LISTED)
-        living = {record.id: record.family for record in records if self._verifier.is_good(record, now)}
+        living = {
+            record.id: record.family
+            for record in records
+            if record.access_lifetime is None and self._verifier.is_good(record, now)
+        }
         return [
             shown(record)
             for record in records

@@ -107,7 +107,6 @@ class Mint:
             created_at=now,
             expires_at=min(now + spent.access_lifetime, spent.expires_at),
             last_used_at=None,
-            usage_count=0,
             generation=None,
             access_lifetime=None,
         )

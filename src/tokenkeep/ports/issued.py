@@ -40,8 +40,6 @@ class IssuedRecord:
     client: str | None
     metadata: Mapping[str, Any]
     last_used_at: datetime | None = None
-    usage_count: int = 0
-    revoked_at: datetime | None = None
     family: bytes | None = None
     generation: int | None = None
     access_lifetime: timedelta | None = None
@@ -70,10 +68,13 @@ class IssuedStore(Protocol):
         """Insert new tokens and their events in one transaction, durable when it returns."""
 
     async def find(self, token_id: bytes) -> IssuedRecord | None:
-        """Return the row, whatever its state. The hot path: one statement.
+        """Return an access token that is not revoked, without its family. The hot path: one statement.
 
         Where it can it returns the same object as before while the row is the same.
         """
+
+    async def find_refresh(self, token_id: bytes) -> IssuedRecord | None:
+        """Return a refresh token that is not revoked, whether spent or not."""
 
     async def end_issued(self, namespace: str, token_id: bytes, entry: Callable[[str], Entry]) -> list[bytes]:
         """Revoke one token and its family, each with its event; return the ids of those that were not revoked yet."""

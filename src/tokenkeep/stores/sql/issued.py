@@ -30,17 +30,21 @@ class SqlIssued:
         self._audit = audit
         self._read_statements(tables)
         self._write_statements(tables)
-        self._lookup = Lookup(database, self._one, reader, _record)
+        self._access = Lookup(database, self._access_token, reader, _record)
+        self._refresh = Lookup(database, self._refresh_token, None, _record)
 
     def _read_statements(self, tables: Tables) -> None:
         table, c = tables.issued, tables.issued.c
-        record = select(
+        lean = select(
             c.id, c.digest, c.key_id, c.namespace, c.user_id, c.name, c.scopes, c.created_at, c.expires_at, c.client,
-            c.metadata, c.last_used_at, c.usage_count, c.revoked_at, c.family, c.generation, c.access_lifetime,
+            c.metadata, c.last_used_at,
         )  # fmt: skip
+        record = lean.add_columns(c.family, c.generation, c.access_lifetime)
         users = and_(c.namespace == bindparam("ns"), c.user_id == bindparam("us"))
         alive = and_(c.revoked_at.is_(None), c.expires_at > bindparam("at"), c.spent_at.is_(None))
-        self._one = record.where(c.id == bindparam("token_id"))
+        this = and_(c.id == bindparam("token_id"), c.revoked_at.is_(None))
+        self._access_token = lean.where(this, c.access_lifetime.is_(None))
+        self._refresh_token = record.where(this, c.access_lifetime.is_not(None))
         self._listed = record.where(users, alive).order_by(c.created_at.desc(), c.id).limit(bindparam("count"))
         unrevoked = select(c.id, c.user_id, c.family).where(c.revoked_at.is_(None))
         self._unrevoked = unrevoked.where(
@@ -109,7 +113,10 @@ class SqlIssued:
         await self._audit.append_each(transaction, [(_account(grant.records[0]), grant.entry) for grant in grants])
 
     async def find(self, token_id: bytes) -> IssuedRecord | None:
-        return await self._lookup.find(token_id)
+        return await self._access.find(token_id)
+
+    async def find_refresh(self, token_id: bytes) -> IssuedRecord | None:
+        return await self._refresh.find(token_id)
 
     # --- ending
 
@@ -222,11 +229,10 @@ def _account(record: IssuedRecord) -> Account:
 
 
 def _record(row: Sequence[Any]) -> IssuedRecord:
-    """Build a record from the columns in the order of `_one`."""
-    (
-        row_id, digest, key_id, namespace, user_id, name, scopes, created_at, expires_at, client,
-        metadata, last_used_at, usage_count, revoked_at, family, generation, access_lifetime,
-    ) = row  # fmt: skip
+    """Build a record from the columns in the order of `_access_token`, with or without what refreshing needs."""
+    row_id, digest, key_id, namespace, user_id, name, scopes, created_at, expires_at, client, *more = row
+    metadata, last_used_at, *kinship = more
+    family, generation, access_lifetime = kinship or (None, None, None)
     return IssuedRecord(
         id=bytes(row_id),
         digest=bytes(digest),
@@ -240,8 +246,6 @@ def _record(row: Sequence[Any]) -> IssuedRecord:
         client=client,
         metadata=metadata or {},
         last_used_at=last_used_at,
-        usage_count=usage_count,
-        revoked_at=revoked_at,
         family=family,
         generation=generation,
         access_lifetime=None if access_lifetime is None else timedelta(microseconds=access_lifetime),
@@ -262,7 +266,7 @@ def _values(record: IssuedRecord) -> dict[str, Any]:
         "expires_at": record.expires_at,
         "client": record.client,
         "metadata": dict(record.metadata) or None,
-        "usage_count": record.usage_count,
+        "usage_count": 0,
         "family": record.family,
         "generation": record.generation,
         "access_lifetime": None if lifetime is None else lifetime // _MICROSECOND,
