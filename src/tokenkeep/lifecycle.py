@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import weakref
 from contextlib import suppress
 from typing import Protocol
 
@@ -94,8 +93,11 @@ class Opened[C: Core]:
                 asyncio.run(self.close())
 
 
-_OPEN: weakref.WeakSet[Opened[Core]] = weakref.WeakSet()
-"""What is open in this process. Forks and exits concern the whole process, so its memory of them does too."""
+_OPEN: set[Opened[Core]] = set()
+"""What is open in this process: forks and exits concern the whole process, so its memory of them does too.
+
+It holds on to what nobody refers to any more, for that may have counted uses which the exit must write.
+"""
 
 
 def _after_fork() -> None:
