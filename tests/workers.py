@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,6 +81,7 @@ def fork(url: str, keys: str) -> Any:
     with TokenVault.open(url, providers=[FakeProvider()], keys=KeyRing.from_file(keys)) as vault:
         for _ in range(3):
             vault.get_or_create("alice")
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of any fork beside threads, ours too
         child = os.fork()
         if child == 0:
             for _ in range(2):

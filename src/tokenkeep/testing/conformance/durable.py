@@ -98,7 +98,8 @@ class Sharing(VaultFixtures):
         assert await blue.get_valid("alice") is None
         blues = await blue.get_or_create("alice")
         assert reds.access_token != blues.access_token
-        await blue.reject(reds)
+        with pytest.raises(ValueError, match="namespace"):
+            await blue.reject(reds)
         await blue.revoke("alice")
         read = await red.get_valid("alice")
         assert read is not None
