@@ -36,8 +36,9 @@ def name(value: str, argument: str, *, longest: int = MAX_NAME) -> str:
     if "\x00" in value:
         msg = f"{argument} must not contain NUL"
         raise ValueError(msg)
-    if not value.isascii():
-        _encodable(value, argument)
+    if not value.isascii() and not encodable(value):
+        msg = f"{argument} must not contain lone surrogates"
+        raise ValueError(msg)
     return value
 
 
@@ -46,12 +47,13 @@ def label(value: str, argument: str) -> str:
     return name(value, argument, longest=MAX_LABEL)
 
 
-def _encodable(value: str, argument: str) -> None:
+def encodable(value: str) -> bool:
+    """Tell whether text can be written as UTF-8. No error is left behind that would hold the text."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        msg = f"{argument} must not contain lone surrogates"
-        raise ValueError(msg) from None
+        return False
+    return True
 
 
 def instant(value: datetime, argument: str) -> datetime:

@@ -6,16 +6,16 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
+from typing import Final, cast
 
 from tokenkeep.errors import (
     AcquireInDoubt,
-    ConfigurationError,
     ProviderError,
     ProviderRejected,
     ProviderUnavailable,
     StoreError,
+    TokenKeepError,
 )
 from tokenkeep.model import Account, Action, NewToken
 from tokenkeep.ports import (
@@ -63,6 +63,19 @@ class Unwritten:
         return [replace(entry, detail={**entry.detail, "written": "late"}) for entry in self.entries]
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a provider answered to a request that began at `started`.
+
+    Attributes:
+        kept_refresh: the refresh token that stays good when none came with the answer (RFC 6749 section 6).
+    """
+
+    started: datetime
+    tokens: Sequence[NewToken]
+    kept_refresh: Secret | None = None
+
+
 class Acquiring:
     """Log in or renew at a provider and put the result in place.
 
@@ -100,31 +113,28 @@ class Acquiring:
         before = {record.kind: record for record in await self._tokens.loaded(account)}
         versions = await self._tokens.versions(account)
         refresh = self._refresh_token(before) if isinstance(provider, Renewing) else None
-        if refresh is None and isinstance(provider, OneTimeCodes):
-            await self._claim_code(provider, account.user_id)
         fingerprint = None if refresh is None else self._sealer.fingerprint(refresh)
         if not await self._leases.note_intent(lease, fingerprint):
             return None
-        started = self._clock.now()
         try:
             if isinstance(provider, Renewing) and refresh is not None:
                 granted = await self._renew(provider, lease, refresh, fingerprint)
             else:
-                granted = await self._work.call(provider.acquire, account.user_id)
-            new_tokens = _checked(granted)
+                granted = await self._log_in(provider, account.user_id)
+            new_tokens = _checked(granted.tokens)
             _same_subject(before, new_tokens)
-        except ConfigurationError:
-            raise
         except ProviderError as error:
             error.provider = error.provider or account.provider
             error.user_id = error.user_id or account.user_id
             raise
+        except TokenKeepError:
+            raise
         except Exception as error:
             reason = f"{type(error).__name__} escaped the provider; a token may have been granted, see the cause"
             raise AcquireInDoubt(reason, provider=account.provider, user_id=account.user_id) from error
-        ends = {new.kind: self.end(provider, new, started) for new in new_tokens}
+        ends = {new.kind: self.end(provider, new, granted.started) for new in new_tokens}
         records = [
-            self._sealed(account, new, versions.get(new.kind, 0) + 1, ends[new.kind], kept_refresh=refresh)
+            self._sealed(account, new, versions.get(new.kind, 0) + 1, ends[new.kind], kept_refresh=granted.kept_refresh)
             for new in new_tokens
         ]
         return await self._put_in_place(lease, records, Action.CREATED)
@@ -135,25 +145,33 @@ class Acquiring:
                 return self._sealer.open(record.refresh_sealed, binding(record, REFRESH))
         return None
 
-    async def _renew(
-        self, provider: Renewing, lease: Lease, refresh: Secret, fingerprint: bytes | None
-    ) -> Sequence[NewToken]:
-        """Spend the refresh token; where it is refused, look once more whether somebody else has spent it."""
+    async def _renew(self, provider: Provider, lease: Lease, refresh: Secret, fingerprint: bytes | None) -> Granted:
+        """Spend the refresh token; where it is refused, look whether somebody else has, and then log in anew."""
+        renew = cast("Renewing", provider).renew
         user_id = lease.account.user_id
+        started = self._clock.now()
         try:
-            return await self._work.call(provider.renew, user_id, refresh)
-        except ProviderRejected as error:
+            return Granted(started, await self._work.call(renew, user_id, refresh), kept_refresh=refresh)
+        except ProviderRejected as refused:
             now = {record.kind: record for record in await self._tokens.loaded(lease.account)}
             newer = self._refresh_token(now)
             if newer is not None and newer != refresh:
-                return await self._work.call(provider.renew, user_id, newer)
-            if lease.unfinished is None or lease.fingerprint != fingerprint:
-                raise
-            reason = (
-                f"{error.reason}; an earlier attempt that was cut off had sent the same refresh token, so its "
-                "successor is lost: authorise the application again and store() the new tokens"
-            )
-            raise AcquireInDoubt(reason) from error
+                return Granted(started, await self._work.call(renew, user_id, newer), kept_refresh=newer)
+            try:
+                return await self._log_in(provider, user_id)
+            except ProviderRejected as error:
+                reason = f"{refused.reason}; {error.reason}"
+                if lease.unfinished is None or lease.fingerprint != fingerprint:
+                    raise ProviderRejected(reason, code=refused.code) from refused
+                lost = "an earlier attempt that was cut off had sent the same refresh token: its successor is lost"
+                msg = f"{lost}; {reason}"
+                raise AcquireInDoubt(msg) from refused
+
+    async def _log_in(self, provider: Provider, user_id: str) -> Granted:
+        if isinstance(provider, OneTimeCodes):
+            await self._claim_code(provider, user_id)
+        started = self._clock.now()
+        return Granted(started, await self._work.call(provider.acquire, user_id))
 
     async def _claim_code(self, provider: OneTimeCodes, user_id: str) -> None:
         """Wait for a time step of which no code was used, by whatever process, and claim it.
@@ -182,7 +200,7 @@ class Acquiring:
             return None
         if min(ends) <= self._clock.now():
             reason = "the token that came has already ended; ask again, and if it lasts check this machine's clock"
-            raise ProviderUnavailable(reason, retry_after=timedelta(0))
+            raise ProviderUnavailable(reason)
         return min(ends)
 
     # --- writing ---

@@ -31,7 +31,7 @@ SCANNER_PATTERN: Final = r"\b[a-z][a-z0-9_]{0,19}(?:-r)?_[0-9A-Za-z]{43}[0-9a-f]
 """For secret scanners: finds the tokens of every prefix; `well_formed` then weeds out what only looks like one."""
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,19}")
+_PREFIX: Final = re.compile(r"[a-z](?:[a-z0-9_]{0,18}[a-z0-9])?")
 _PUBLIC_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 _FOR_ID: Final = b"tokenkeep issued token id\x00"
@@ -57,12 +57,12 @@ class TokenForm:
     table but has no key cannot put in a token that verifies.
 
     Raises:
-        ValueError: the prefix is not a lower-case letter and up to 19 lower-case letters, digits and underscores.
+        ValueError: the prefix has other characters, begins with no letter or ends in an underscore.
     """
 
     def __init__(self, prefix: str = "tk", *, keys: DigestKeys | None = None, refresh: bool = False) -> None:
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-            msg = "prefix must be a lower-case letter, then at most 19 lower-case letters, digits or underscores"
+            msg = "prefix must be 1 to 20 lower-case letters, digits or underscores, first a letter, last no underscore"
             raise ValueError(msg)
         self._keys = keys
         self._head = f"{prefix}-r_" if refresh else f"{prefix}_"

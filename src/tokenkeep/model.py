@@ -79,11 +79,9 @@ def _token(value: str | Secret, argument: str) -> Secret:
     if not secret:
         msg = f"{argument} must not be empty"
         raise ValueError(msg)
-    try:
-        secret.reveal().encode()
-    except UnicodeEncodeError:
+    if not _checking.encodable(secret.reveal()):
         msg = f"{argument} must not contain lone surrogates"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
     return secret
 
 
@@ -91,10 +89,11 @@ def _lifetime(value: float | timedelta) -> timedelta:
     if isinstance(value, timedelta):
         return _checking.span(value, "expires_in", zero=True)
     try:
-        return _checking.span(timedelta(seconds=value), "expires_in", zero=True)
-    except (OverflowError, TypeError) as error:
+        span = timedelta(seconds=value)
+    except (OverflowError, TypeError, ValueError) as error:
         msg = f"expires_in must be a number of seconds or a timedelta: {error}"
         raise ValueError(msg) from None
+    return _checking.span(span, "expires_in", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

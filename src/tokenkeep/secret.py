@@ -45,7 +45,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
+        return hmac.compare_digest(_encoded(self), _encoded(other))
 
     def __hash__(self) -> int:
         return hash((Secret, self.reveal()))
@@ -66,3 +66,8 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         msg = "a Secret cannot be pickled; seal it with a KeyRing, or call reveal() where you mean to show it"
         raise TypeError(msg)
+
+
+def _encoded(secret: Secret) -> bytes:
+    """Encode anything: an encoding error would carry the secret."""
+    return secret.reveal().encode("utf-8", "surrogatepass")

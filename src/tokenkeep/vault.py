@@ -315,7 +315,7 @@ class VaultCore:
         action, detail = Action.PROVIDER_REVOKED, {"kind": record.kind}
         try:
             await self._work.call(source.revoke, self._open(record))
-        except TokenKeepError as error:
+        except Exception as error:  # noqa: BLE001  # whatever a provider raises, here the token has ended
             action, detail = Action.PROVIDER_REVOKE_FAILED, {**detail, "error": type(error).__name__}
         entry = Entry(action=action, at=self._clock.now(), token_id=record.id, detail=detail)
         await self._backend.audit.note(account, entry)
