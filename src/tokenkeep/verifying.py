@@ -65,25 +65,17 @@ class Verifier:
         if isinstance(scopes, str):
             _checking.scopes(scopes, "scopes")
         plain = token.reveal() if isinstance(token, Secret) else token
-        if self._recent is not None and isinstance(plain, str) and len(plain) <= _LONGEST and plain.isascii():
-            key, now = token_id(plain), self.now()
+        if not isinstance(plain, str) or len(plain) > _LONGEST or not plain.isascii():
+            return None
+        key, ticket = token_id(plain), None
+        if self._recent is not None:
+            now = self.now()
             found = self._recent.get(key, now)
             if found is not None:
                 return self._used(key, found, scopes, now)
-        return await self._ask(plain, scopes)
-
-    def _used(self, key: bytes, found: IssuedToken, scopes: Collection[str], now: datetime) -> IssuedToken | None:
-        """Default deny: what is asked for must have been granted. Only then it is a use."""
-        if scopes and EVERYTHING not in found.scopes and not found.scopes.issuperset(scopes):
+            ticket = self._recent.ticket()
+        if key not in self._kept and not self._form.well_formed(plain):  # what is kept was well-formed before
             return None
-        self._uses.add(key, now)
-        return found
-
-    async def _ask(self, plain: object, scopes: Collection[str]) -> IssuedToken | None:
-        if not isinstance(plain, str) or not self._form.well_formed(plain):
-            return None
-        key = token_id(plain)
-        ticket = None if self._recent is None else self._recent.ticket()
         record = await self._store.find(key)
         now = self.now()
         if (
@@ -93,16 +85,29 @@ class Verifier:
         ):
             return None
         found = self._used(key, self._shown(record), scopes, now)
-        if found is None:
-            return None
-        if self._recent is not None and ticket is not None:
-            self._recent.keep(key, found, ends_at=self._end(record), ticket=ticket)
-        if self._granule is not None and now - (record.last_used_at or record.created_at) >= self._granule:
-            with suppress(StoreError):  # the use waits in the process; the next one tries again
-                await self._uses.flush()
-        if record.key_id != self._form.key_id:
-            await self._rekey(plain, record)
+        if found is not None:
+            if self._granule is not None or record.key_id != self._form.key_id:
+                await self._look_after(record, plain, now)
+            if self._recent is not None and ticket is not None:
+                self._recent.keep(key, found, ends_at=self._end(record), ticket=ticket)
         return found
+
+    def _used(self, key: bytes, found: IssuedToken, scopes: Collection[str], now: datetime) -> IssuedToken | None:
+        """Default deny: what is asked for must have been granted. Only then it is a use."""
+        if scopes and EVERYTHING not in found.scopes and not found.scopes.issuperset(scopes):
+            return None
+        self._uses.add(key, now)
+        return found
+
+    async def _look_after(self, record: IssuedRecord, plain: str, now: datetime) -> None:
+        """Write the last use once in a granule, and the digest under the newest key. What fails, the next use tries."""
+        if self._granule is not None and now - (record.last_used_at or record.created_at) >= self._granule:
+            with suppress(StoreError):
+                await self._uses.flush()
+        newest = self._form.key_id
+        if record.key_id != newest:
+            with suppress(StoreError):
+                await self._store.redigest(record.id, record.digest, self._form.digest(plain, newest), newest)
 
     def is_good(self, record: IssuedRecord, now: datetime) -> bool:
         """Tell whether an access token is of this issuer and not over."""
@@ -118,12 +123,6 @@ class Verifier:
             return record.expires_at
         last = max(record.last_used_at or record.created_at, self._uses.last(record.id) or record.created_at)
         return min(record.expires_at, last + self._idle)
-
-    async def _rekey(self, plain: str, record: IssuedRecord) -> None:
-        """Digest under the newest key what was found under an older one."""
-        newest = self._form.key_id
-        with suppress(StoreError):  # the old key is good still; the next use tries again
-            await self._store.redigest(record.id, record.digest, self._form.digest(plain, newest), newest)
 
     def _shown(self, record: IssuedRecord) -> IssuedToken:
         kept = self._kept.get(record.id)
