@@ -18,8 +18,10 @@ from tokenkeep import KeyRing, NewToken, Secret, TokenIssuer, TokenVault
 from tokenkeep.errors import ProviderError, ProviderRejected, SealingError
 from tokenkeep.expiry import Lifetime
 from tokenkeep.providers import FunctionProvider
+from tokenkeep.providers.upstox import UpstoxProvider
 from tokenkeep.testing import Canary, FakeClock, FakeProvider, RenewingProvider, RevokingProvider
 from tokenkeep.testing.conformance.issuing import bearer
+from tokenkeep.testing.upstox import LocalUpstox
 
 HOUR = timedelta(hours=1)
 
@@ -193,6 +195,41 @@ def test_a_key_file_is_made_beside_the_database_for_its_owner_alone(tmp_path: Pa
     canary.watch(*key_texts(file), label="key")
     canary.watch(*provider.granted)
     assert canary.found_in_files(tmp_path, but={file}) == []
+
+
+@pytest.mark.requirement("S4")
+@pytest.mark.requirement("G1")
+def test_a_real_login_at_the_local_upstox_leaves_no_secret_of_the_account_anywhere(
+    tmp_path: Path, canary: Canary
+) -> None:
+    pytest.importorskip("upstox_totp", reason="the extra [upstox] is not installed")
+    shown: list[Any] = []
+    with LocalUpstox() as server:
+        account = server.add_account(pin_code="pin-8d2f1c", password="pass-61c0ae77", client_secret="sec-0f9e8d7c")
+        canary.watch(account.pin_code, account.password, account.totp_secret, account.client_secret, label="credential")
+        provider = UpstoxProvider(account.credentials(), base_domain=account.base_domain)
+        bobs = server.add_account(pin_code="pin-5f3c1a")
+        wrong = UpstoxProvider(bobs.credentials(pin_code="pin-00bad0"), name="wrong", base_domain=bobs.base_domain)
+        canary.watch("pin-00bad0", label="wrong PIN")
+        keys = KeyRing.generate()
+        url = f"sqlite:///{tmp_path}/tokens.db"
+        with TokenVault.open(url, providers=[provider, wrong], keys=keys) as vault:
+            token = vault.get_or_create("alice", provider="upstox")
+            canary.watch(token.access_token, label="Upstox token")
+            with pytest.raises(ProviderError) as refused:
+                vault.acquire("bob", provider="wrong")
+            shown += [
+                provider,
+                wrong,
+                account.credentials(),
+                token,
+                vault.audit_trail("alice"),
+                vault.audit_trail("bob"),
+            ]
+            vault.revoke("alice", provider="upstox")
+    assert canary.found_in_error(refused.value) == []
+    assert [finding for value in shown for finding in canary.found_in(repr(value), type(value).__name__)] == []
+    assert canary.found_in_files(tmp_path) == []
 
 
 # --- the canary itself: it must sing
