@@ -1,0 +1,1 @@
+"""One module a row: `measure(setting)` yields the lines of the table."""
