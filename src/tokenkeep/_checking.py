@@ -129,7 +129,7 @@ def json_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str,
     """Check metadata that is kept as JSON: what `mapping` wants, and nothing that JSON does not have."""
     checked = mapping(value, argument)
     try:
-        json.dumps(dict(checked), allow_nan=False).encode()
+        json.dumps(dict(checked), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError):
         msg = f"{argument} must hold what JSON can: text, finite numbers, true, false, null, lists and mappings"
         raise ValueError(msg) from None

@@ -1,0 +1,135 @@
+"""What a verification costs, in counts that do not depend on the machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import pytest
+
+from tokenkeep import AsyncTokenIssuer, IssuedToken, KeyRing, TokenIssuer
+
+HOUR = timedelta(hours=1)
+MOST_CALLS = 120
+
+MALFORMED = ["", "tk_", "tk_" + "A" * 51, "x" * 1_000_000, "tk_\x00", "tk_" + "٣" * 51, "tk_\ud800", "ghp_abc"]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/tokens.db"
+
+
+def bearer(issued: IssuedToken) -> str:
+    assert issued.token is not None
+    return issued.token.reveal()
+
+
+class Profile:
+    """Counts the Python functions that are called, and the threads that are handed something."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.modules: set[str] = set()
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._seen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        self.calls -= 1  # this one
+
+    def _seen(self, frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call":
+            self.calls += 1
+            self.modules.add(str(frame.f_globals.get("__name__")).partition(".")[0])
+
+
+async def profiled(verify: Callable[[], Awaitable[IssuedToken | None]]) -> tuple[Profile, IssuedToken | None]:
+    await verify()
+    await verify()
+    with Profile() as profile:
+        who = await verify()
+    return profile, who
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["keyed", "idle"])
+def test_a_strict_verification_is_one_statement(url: str, statements: list[str], *, keyed: bool) -> None:
+    with TokenIssuer.open(
+        url, lifetime=HOUR, idle=None if keyed else timedelta(minutes=30), keys=KeyRing.generate()
+    ) as issuer:
+        token = bearer(issuer.issue("alice", scopes={"orders:read"}))
+        statements.clear()
+        assert issuer.verify(token, scopes={"orders:read"}) is not None
+        assert len(statements) == 1
+        assert statements[0].startswith("SELECT")
+
+
+async def test_a_strict_verification_of_the_async_face_is_one_statement(url: str, statements: list[str]) -> None:
+    async with AsyncTokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        token = bearer(await issuer.issue("alice"))
+        await issuer.verify(token)
+        statements.clear()
+        assert await issuer.verify(token) is not None
+        assert len(statements) == 1
+
+
+@pytest.mark.requirement("T3")
+@pytest.mark.requirement("V7")
+@pytest.mark.parametrize("staleness", [timedelta(0), HOUR], ids=["strict", "cached"])
+def test_a_malformed_bearer_never_reaches_the_database(url: str, statements: list[str], staleness: timedelta) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate(), max_staleness=staleness) as issuer:
+        token = bearer(issuer.issue("alice"))
+        refresh = issuer.issue("alice", refresh=True).refresh_token
+        assert refresh is not None
+        changed = [token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :] for at in range(len(token))]
+        statements.clear()
+        for malformed in [*MALFORMED, *changed, token[:-1], token + "0", refresh.reveal()]:
+            assert issuer.verify(malformed) is None
+        assert statements == []
+
+
+def test_a_strict_verification_takes_few_python_calls(url: str) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        token = bearer(issuer.issue("alice", scopes={"a"}, name="laptop", metadata={"x": 1}))
+        issuer.verify(token)
+        with Profile() as profile:
+            who = issuer.verify(token, scopes={"a"})
+    assert who is not None
+    assert 0 < profile.calls <= MOST_CALLS
+
+
+async def test_a_strict_verification_of_the_async_face_takes_few_python_calls_and_no_thread(url: str) -> None:
+    async with AsyncTokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        token = bearer(await issuer.issue("alice"))
+        profile, who = await profiled(lambda: issuer.verify(token))
+    assert who is not None
+    assert 0 < profile.calls <= MOST_CALLS
+    assert not profile.modules & {"aiosqlite", "sqlalchemy", "concurrent", "greenlet"}
+
+
+def test_a_verification_within_the_staleness_asks_nothing(url: str, statements: list[str]) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate(), max_staleness=HOUR) as issuer:
+        token = bearer(issuer.issue("alice", scopes={"a"}))
+        issuer.verify(token)
+        statements.clear()
+        with Profile() as profile:
+            who = issuer.verify(token, scopes={"a"})
+        assert who is not None
+        assert statements == []
+        assert profile.calls <= 15
+
+
+def test_refusing_an_unknown_token_is_one_statement(url: str, statements: list[str]) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        issued = issuer.issue("alice")
+        issuer.verify(bearer(issued))
+        issuer.revoke(issued)
+        statements.clear()
+        assert issuer.verify(bearer(issued)) is None
+        assert len(statements) == 1
