@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import traceback
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -151,12 +150,12 @@ def test_a_plain_value_in_the_place_of_a_sealed_one_is_never_handed_out() -> Non
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        replace(PLACE, account=Account("other", "upstox", "alice")),
-        replace(PLACE, account=Account("default", "kite", "alice")),
-        replace(PLACE, account=Account("default", "upstox", "bob")),
-        replace(PLACE, kind="extended"),
-        replace(PLACE, row="018f-2"),
-        replace(PLACE, field="refresh_token"),
+        PLACE._replace(account=Account("other", "upstox", "alice")),
+        PLACE._replace(account=Account("default", "kite", "alice")),
+        PLACE._replace(account=Account("default", "upstox", "bob")),
+        PLACE._replace(kind="extended"),
+        PLACE._replace(row="018f-2"),
+        PLACE._replace(field="refresh_token"),
     ],
     ids=["namespace", "provider", "user", "kind", "row", "field"],
 )

@@ -17,6 +17,9 @@ MAX_SPAN: Final = timedelta(days=3660)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """C0 and C1 control characters, the two line ends of Unicode, lone surrogates."""
 
+_ZERO: Final = timedelta(0)
+_SHORTEST: Final = timedelta(microseconds=1)
+
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )."""
 
@@ -72,7 +75,7 @@ def span(value: timedelta, argument: str, *, zero: bool = False) -> timedelta:
     if not isinstance(value, timedelta):
         msg = f"{argument} must be a timedelta, not {type(value).__name__}"
         raise TypeError(msg)
-    if value < timedelta(0) or (value == timedelta(0) and not zero) or value > MAX_SPAN:
+    if not (_ZERO if zero else _SHORTEST) <= value <= MAX_SPAN:
         msg = f"{argument} must be {'from 0' if zero else 'more than 0'} to {MAX_SPAN.days} days, not {value}"
         raise ValueError(msg)
     return value

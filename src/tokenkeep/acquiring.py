@@ -19,17 +19,16 @@ from tokenkeep.errors import (
 )
 from tokenkeep.model import Account, Action, NewToken
 from tokenkeep.ports import (
+    Backend,
     Binding,
     Clock,
     Entry,
     Lease,
-    LeaseStore,
     OneTimeCodes,
     Provider,
     Renewing,
     Sealer,
     TokenRecord,
-    TokenStore,
     Wait,
     Work,
 )
@@ -85,16 +84,18 @@ class Acquiring:
 
     def __init__(  # the ports that one login needs
         self,
-        tokens: TokenStore,
-        leases: LeaseStore,
+        backend: Backend,
         sealer: Sealer,
         *,
         clock: Clock,
         wait: Wait,
         work: Work,
     ) -> None:
-        self._tokens = tokens
-        self._leases = leases
+        self._tokens = backend.tokens
+        self._leases = backend.leases
+        self._audit = backend.audit
+        self._keys = backend.keys
+        self._remembered: set[str] = set()
         self._sealer = sealer
         self._clock = clock
         self._wait = wait
@@ -110,6 +111,7 @@ class Acquiring:
             ProviderError: no token came. Whatever else escapes a provider is `AcquireInDoubt`.
         """
         account = lease.account
+        await self._prepare(lease)
         before = {record.kind: record for record in await self._tokens.loaded(account)}
         versions = await self._tokens.versions(account)
         refresh = self._refresh_token(before) if isinstance(provider, Renewing) else None
@@ -138,6 +140,17 @@ class Acquiring:
             for new in new_tokens
         ]
         return await self._put_in_place(lease, records, Action.CREATED)
+
+    async def _prepare(self, lease: Lease) -> None:
+        """Before anything is asked for: note an attempt that was cut off, and the key that is about to seal."""
+        if lease.unfinished is not None:
+            detail = {"reason": "an earlier attempt was begun and never ended; its token, if there was one, is lost"}
+            entry = Entry(action=Action.ACQUIRE_IN_DOUBT, at=self._clock.now(), detail=detail)
+            await self._audit.note(lease.account, entry)
+        key_id = self._sealer.key_id
+        if key_id not in self._remembered:
+            await self._keys.remember_key(key_id, self._sealer.check_value(key_id), self._clock.now())
+            self._remembered.add(key_id)
 
     def _refresh_token(self, before: Mapping[str, TokenRecord]) -> Secret | None:
         for record in before.values():
@@ -207,6 +220,7 @@ class Acquiring:
 
     async def store(self, lease: Lease, new: NewToken, expires_at: datetime | None) -> Landed | None:
         """Put a token in place that arrived another way; `None` when the lease was lost."""
+        await self._prepare(lease)
         versions = await self._tokens.versions(lease.account)
         record = self._sealed(lease.account, new, versions.get(new.kind, 0) + 1, expires_at)
         return await self._put_in_place(lease, [record], Action.STORED)
@@ -276,7 +290,7 @@ class Acquiring:
 
 def binding(record: TokenRecord, field: str) -> Binding:
     """Where a sealed field of a record belongs."""
-    return Binding(account=record.account, kind=record.kind, row=record.id, field=field)
+    return Binding(record.account, record.kind, record.id, field)
 
 
 def seal(sealer: Sealer, record: TokenRecord, access: Secret | None, refresh: Secret | None) -> TokenRecord:

@@ -34,6 +34,7 @@ from tokenkeep.upkeep import Upkeep
 from tokenkeep.uses import Sums, UseCounter
 
 MIN_VALIDITY: Final = timedelta(seconds=60)
+_NOTHING: Final = timedelta(0)
 _RETRY_WRITE: Final = timedelta(seconds=1)
 
 
@@ -57,7 +58,7 @@ class VaultCore:
         self._clock = clock
         self._work = work
         self._flight = SingleFlight(backend.leases, clock=clock, wait=wait, work=work)
-        self._acquiring = Acquiring(backend.tokens, backend.leases, sealer, clock=clock, wait=wait, work=work)
+        self._acquiring = Acquiring(backend, sealer, clock=clock, wait=wait, work=work)
         self._unwritten = self._acquiring.unwritten
         self._uses = UseCounter[str](self._count_uses, work)
         self.reports = Reports(backend, registry, self._uses, clock=clock)
@@ -325,7 +326,7 @@ class VaultCore:
         await self._tokens.count_uses(uses)
 
 
-def _usable(record: TokenRecord | None, now: datetime, needed: timedelta = timedelta(0)) -> TypeGuard[TokenRecord]:
+def _usable(record: TokenRecord | None, now: datetime, needed: timedelta = _NOTHING) -> TypeGuard[TokenRecord]:
     """Whether a token can be handed out and lasts for `needed` at least. At its end it has ended."""
     return (
         record is not None

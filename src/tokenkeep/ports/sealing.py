@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from tokenkeep.model import (
-    Account,
-)
+from tokenkeep.model import Account
 from tokenkeep.secret import Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
+class Binding(NamedTuple):
     """Where a sealed value belongs (RFC 5116: the associated data). It opens nowhere else."""
 
     account: Account
