@@ -1,0 +1,1 @@
+"""Real servers for the tests: started on first use, on loopback, in private folders, and never anybody else's."""
