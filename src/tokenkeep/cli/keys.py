@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import database_exists, key_file, key_ring, need_database, open_vault
 from tokenkeep.keyring import FILE_VARIABLE, KeyRing
 from tokenkeep.model import Rotated
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @command

@@ -7,16 +7,18 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, override
+from typing import TYPE_CHECKING, Any, override
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from tokenkeep.cli import exits, wording
 from tokenkeep.errors import ProviderUnavailable, TokenKeepError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Screen:
@@ -117,6 +119,15 @@ class Screen:
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[Progress]:
         """Show at a terminal, on stderr, that work goes on; its one task is `progress.task_ids[0]`."""
+        from rich.progress import (  # noqa: PLC0415  # a quarter of what the whole command loads
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
         columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
         columns += [BarColumn(), MofNCompleteColumn()] if total is not None else []
         hidden = self.json or not self.err.is_terminal
