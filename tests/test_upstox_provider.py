@@ -412,8 +412,15 @@ def test_a_code_that_came_too_late_is_not_sent(account: LocalAccount, server: Lo
     assert server.logins[-1].step == "otp_generate"
 
 
-def test_the_window_of_the_code_belongs_to_the_account_not_to_the_user() -> None:
+def test_one_account_serves_one_user_and_says_so_to_a_second() -> None:
     provider = UpstoxProvider(some_credentials())
+    provider.code_window("alice")
+    with pytest.raises(ProviderRejected, match="mapping of users to accounts"):
+        provider.acquire("bob")
+
+
+def test_the_window_of_the_code_belongs_to_the_account_not_to_the_user() -> None:
+    provider = UpstoxProvider({"alice": some_credentials(), "bob": some_credentials()})
     assert provider.code_window("alice") == provider.code_window("bob")
     window = provider.code_window("alice")
     assert (window.account, window.period) == ("upstox:9876543210", timedelta(seconds=30))

@@ -188,8 +188,8 @@ def _log_out_failure(send: Any, arguments: dict[str, Any], token: Secret) -> Pro
         response: Response = _sent(send, Step.LOGOUT, arguments)
     except ProviderError as error:
         return error.with_traceback(None)
-    error = answers.error_in(answers.document_of(response))
-    if error is not None and error[0] == answers.DEAD_TOKEN:
+    said = answers.error_in(answers.document_of(response))
+    if said is not None and said[0] == answers.DEAD_TOKEN:
         return None
     return answers.trouble(Step.LOGOUT, response, (token.reveal(),))
 

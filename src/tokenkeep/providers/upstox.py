@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,9 +47,9 @@ class UpstoxProvider:
     six seconds or more, because the client pauses between its requests. Safe to share between threads.
 
     Args:
-        credentials: one account, whatever the user id; or accounts by user id; or a function that returns the
-            account of a user id (it may be called several times a login); `None`: the account in the
-            environment, read now.
+        credentials: one account, for the first user who is asked for and nobody else; or accounts by user id;
+            or a function that returns the account of a user id (it may be called several times a login);
+            `None`: the account in the environment, read now.
         name: what its tokens are filed under.
         base_domain: where Upstox is, with `{stage}` for its two hosts; `None`: what
             `TOKENKEEP_UPSTOX_BASE_DOMAIN` says, else Upstox itself. With one's own the client does not pause.
@@ -65,6 +66,8 @@ class UpstoxProvider:
         self._credentials = UpstoxCredentials.from_env() if credentials is None else credentials
         self._base_domain = _base_domain(base_domain)
         self._spent = SpentCodes()
+        self._lock = threading.Lock()
+        self._sole_user: str | None = None
 
     def __repr__(self) -> str:
         return f"UpstoxProvider(name={self.name!r})"
@@ -98,12 +101,21 @@ class UpstoxProvider:
 
     def _credentials_of(self, user_id: str) -> UpstoxCredentials:
         if isinstance(self._credentials, UpstoxCredentials):
+            self._serve_only(user_id)
             return self._credentials
         found = self._looked_up(user_id)
         if not isinstance(found, UpstoxCredentials):
             msg = f"no Upstox credentials for this user; give UpstoxProvider an UpstoxCredentials for {user_id!r}"
             raise ProviderRejected(msg)
         return found
+
+    def _serve_only(self, user_id: str) -> None:
+        """Refuse to file one account's tokens under a second user: each login would end the other's token."""
+        with self._lock:
+            self._sole_user = self._sole_user or user_id
+        if self._sole_user != user_id:
+            msg = f"these credentials are for {self._sole_user!r}; give UpstoxProvider a mapping of users to accounts"
+            raise ProviderRejected(msg)
 
     def _looked_up(self, user_id: str) -> object:
         look_up = self._credentials.get if isinstance(self._credentials, Mapping) else self._credentials
