@@ -91,7 +91,7 @@ class KeyRing(Sealer):
         if file:
             return cls.from_file(file.reveal())
         msg = (
-            f"no keys: set {KEYS_VARIABLE} to the output of `tokenkeep keys new`, "
+            f"no keys: set {KEYS_VARIABLE} to a key made by `tokenkeep keys new`, "
             f"or {FILE_VARIABLE} to the path of a file with one key a line"
         )
         raise ConfigurationError(msg)
