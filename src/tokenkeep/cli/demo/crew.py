@@ -38,8 +38,8 @@ class Crew:
         try:
             for _ in range(size):
                 self._start(settings, environment)
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
 
     def _start(self, settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
@@ -49,6 +49,7 @@ class Crew:
             stdout=subprocess.PIPE,
             text=True,
             env=dict(environment),
+            process_group=0,  # Ctrl-C is for the demo, which ends its processes
         )
         self._workers[worker.pid] = worker
         listener = Thread(target=self._listen, args=(worker,), daemon=True)

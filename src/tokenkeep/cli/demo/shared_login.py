@@ -26,8 +26,8 @@ def play(stage: Stage) -> Crew:
             ticker.show(f"{PROCESSES * THREADS} threads ask; one of them logs in, the others wait")
             crew.ask(ALICE, threads=THREADS)
             answers, leader = _answers(crew)
-        except BaseException:
-            crew.__exit__(DemoFailed, None, None)
+        except BaseException as error:
+            crew.__exit__(type(error))
             raise
     _show(stage, answers, leader)
     return crew

@@ -37,8 +37,8 @@ def play(stage: Stage, crew: Crew) -> None:
     """Let all processes ask for another account, kill the one that leads, wait for its successor."""
     stage.heading(
         "2. The same for another account, but the process that logs in is killed in the middle (kill -9)",
-        f"It held the lease for Bob's login, which ends {LEASE.seconds} s after its last sign of life, and had spent the",
-        "one-time code. Such a code works once: the next login must wait for a new time step of 30 s.",
+        f"It held the lease for Bob's login, which ends {LEASE.seconds} s after its last sign of life, and had spent",
+        "the one-time code. Such a code works once: the next login must wait for a new time step of 30 s.",
     )
     trap = _Trap(stage)
     try:

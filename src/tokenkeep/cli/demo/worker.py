@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -74,7 +73,6 @@ def serve(vault: TokenVault) -> None:
 
 def main() -> None:
     """Read the settings from the first line of stdin: they hold credentials, and arguments are seen by everybody."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the demo, which ends its processes
     settings: Mapping[str, Any] = json.loads(sys.stdin.readline())
     accounts = {user: UpstoxCredentials(**fields) for user, fields in settings["accounts"].items()}
     provider = Announcing(accounts, base_domain=settings["base_domain"])
