@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -26,9 +27,10 @@ REFRESH_SUCCESSORS: Final = 2
 """How many successors a refresh token has at most."""
 
 _LISTED: Final = 1000
-_SWEPT: Final = 2000
+_FROM_THE_START: Final[bytes | None] = b""
+_SWEPT: Final = 500
 _EVENTS: Final = 500
-_PAUSE_BETWEEN_BATCHES: Final = 0.002
+_SHORTEST_PAUSE: Final = 0.002
 
 
 class IssuerCore:
@@ -54,6 +56,7 @@ class IssuerCore:
         self._namespace = namespace
         self._ring = ring
         self._clock = clock
+        self._monotonic = monotonic
         self._wait = wait
         self._mint = Mint(prefix, ring, namespace=namespace, lifetime=lifetime)
         self._uses = UseCounter[bytes](self._count_uses, work)
@@ -239,22 +242,28 @@ class IssuerCore:
         now = self._clock.now()
         expired = now if expired_before is None else min(now, _checking.instant(expired_before, "expired_before"))
         audit = None if audit_before is None else _checking.instant(audit_before, "audit_before")
-        tokens, after = 0, b""
-        while True:
-            gone, edge = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=_SWEPT)
+        tokens, after = 0, _FROM_THE_START
+        while after is not None:
+            async with self._making_way():
+                gone, after = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=_SWEPT)
             tokens += gone
-            if edge is None:
-                break
-            after = edge
-            await self._wait.sleep(_PAUSE_BETWEEN_BATCHES)
-        events = 0
-        while audit is not None:
-            gone = await self._backend.audit.purge_audit(self._namespace, audit, limit=_EVENTS)
+        events, gone = 0, _EVENTS
+        while audit is not None and gone == _EVENTS:
+            async with self._making_way():
+                gone = await self._backend.audit.purge_audit(self._namespace, audit, limit=_EVENTS)
             events += gone
-            if gone < _EVENTS:
-                break
-            await self._wait.sleep(_PAUSE_BETWEEN_BATCHES)
         return Purged(tokens=tokens, audit_events=events)
+
+    @asynccontextmanager
+    async def _making_way(self) -> AsyncIterator[None]:
+        """Rest after a batch for as long as it took: a writer that polls for the lock of SQLite must find it free.
+
+        The issues of this process take turns with the batches, so they need no luck.
+        """
+        started = self._monotonic()
+        async with self._wait.turn(self._issues):
+            yield
+        await self._wait.sleep(max(_SHORTEST_PAUSE, self._monotonic() - started))
 
 
 def _plain(token: object) -> object:

@@ -68,7 +68,12 @@ class SqlIssued:
             .select_from(table)
             .where(users, c.access_lifetime.is_(None))
         )
-        self._edge = select(c.id).where(c.id > bindparam("after")).order_by(c.id).limit(1).offset(bindparam("skipped"))
+        self._swept = (
+            select(c.id, c.namespace, c.expires_at)
+            .where(c.id > bindparam("after"))
+            .order_by(c.id)
+            .limit(bindparam("count"))
+        )
         self._spending = (
             select(c.revoked_at, c.spent_at, c.successors).where(c.id == bindparam("token_id")).with_for_update()
         )
@@ -98,9 +103,7 @@ class SqlIssued:
             .values(digest=bindparam("new"), key_id=bindparam("key"))
         )
         self._spend = update(table).where(this).values(spent_at=bindparam("at"), successors=bindparam("so_many"))
-        dead = and_(c.id > bindparam("after"), c.namespace == bindparam("ns"), c.expires_at < bindparam("before"))
-        self._delete_up_to = delete(table).where(dead, c.id <= bindparam("edge"))
-        self._delete_rest = delete(table).where(dead)
+        self._delete = delete(table).where(this, c.expires_at < bindparam("before"))
 
     # --- adding and finding
 
@@ -203,13 +206,12 @@ class SqlIssued:
     async def purge_issued(
         self, namespace: str, *, before: datetime, after: bytes, limit: int
     ) -> tuple[int, bytes | None]:
-        parameters = {"ns": namespace, "before": before, "after": after}
         async with self._database.writing() as transaction:
-            edge = await transaction.first(self._edge, {"after": after, "skipped": limit - 1})
-            if edge is None:
-                return await transaction.count(self._delete_rest, parameters), None
-            last = bytes(edge.id)
-            return await transaction.count(self._delete_up_to, {**parameters, "edge": last}), last
+            rows = await transaction.rows(self._swept, {"after": after, "count": limit})
+            over = [row for row in rows if row.namespace == namespace and row.expires_at < before]
+            if over:
+                await transaction.run(self._delete, [{"token_id": row.id, "before": before} for row in over])
+        return len(over), bytes(rows[-1].id) if len(rows) == limit else None
 
     async def issued_statistics(self, namespace: str, user_id: str, *, now: datetime) -> Statistics:
         async with self._database.reading() as transaction:
