@@ -126,10 +126,15 @@ class Mint:
         plain, key_id = secret.reveal(), form.key_id
         return {"id": token_id(plain), "digest": form.digest(plain, key_id), "key_id": key_id}
 
-    def _minted(self, action: Action, now: datetime, *made: tuple[IssuedRecord, Secret]) -> Minted:
-        records = tuple(record for record, _ in made)
-        issued = replace(
-            shown(records[0]), **dict(zip(("token", "refresh_token"), (secret for _, secret in made), strict=False))
-        )
+    def _minted(
+        self,
+        action: Action,
+        now: datetime,
+        access: tuple[IssuedRecord, Secret],
+        refresher: tuple[IssuedRecord, Secret] | None = None,
+    ) -> Minted:
+        made = [access] if refresher is None else [access, refresher]
+        refresh_token = None if refresher is None else refresher[1]
+        issued = replace(shown(access[0]), token=access[1], refresh_token=refresh_token)
         entry = Entry(action=action, at=now, token_id=issued.id, detail={})
-        return Minted(grant=Grant(records=records, entry=entry), issued=issued)
+        return Minted(grant=Grant(records=tuple(record for record, _ in made), entry=entry), issued=issued)
