@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -51,7 +52,11 @@ def measured(rows: Sequence[str], setting: Setting) -> Iterator[Line]:
         started = time.monotonic()
         folder = setting.folder / row
         folder.mkdir()
-        yield from import_module(f"benchmarks.rows.{row}").measure(replace(setting, folder=folder))
+        try:
+            yield from import_module(f"benchmarks.rows.{row}").measure(replace(setting, folder=folder))
+        except Exception as error:  # noqa: BLE001  # one row that fails must not take the others' figures with it
+            traceback.print_exc()
+            yield Line(work=row, note=f"failed: {type(error).__name__}")
         print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
