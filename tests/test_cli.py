@@ -460,7 +460,6 @@ def test_keys_that_are_not_there_cannot_be_listed(run: Run) -> None:
 # --- nothing leaks ---
 
 
-@pytest.mark.requirement("T7")
 @pytest.mark.requirement("G4")
 def test_no_secret_is_in_any_output_but_that_of_get(run: Run, account: LocalAccount, database: Path) -> None:
     account.extended = True
