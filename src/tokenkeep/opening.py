@@ -24,7 +24,10 @@ from tokenkeep.vault import VaultCore
 
 type Opener = Callable[..., OpenedStore]
 
-STORES: Final = {"sqlite": ("tokenkeep.stores.sql.opening:open_sqlite", "")}
+STORES: Final = {
+    "sqlite": ("tokenkeep.stores.sql.opening:open_sqlite", ""),
+    "mongodb": ("tokenkeep.stores.mongo.opening:open_mongo", "mongo"),
+}
 """URL scheme -> where its opener is, and the extra that brings the driver."""
 
 _logger = logging.getLogger("tokenkeep")

@@ -1,0 +1,1 @@
+"""MongoDB, by PyMongo: one class for a `MongoClient` and an `AsyncMongoClient`."""

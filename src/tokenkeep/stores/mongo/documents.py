@@ -1,0 +1,99 @@
+"""How our values are kept in documents, and read back with suspicion.
+
+Times are integers, microseconds since 1970-01-01 UTC: a BSON date has only milliseconds. Free mappings are
+JSON text, so that no key of theirs means anything to MongoDB.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tokenkeep.errors import StoreError
+from tokenkeep.model import Account, Statistics
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+type Document = Mapping[str, Any]
+
+
+def to_micros(value: datetime) -> int:
+    """Return microseconds since 1970-01-01 UTC, exactly."""
+    return (value - _EPOCH) // _MICROSECOND
+
+
+def to_micros_or_none(value: datetime | None) -> int | None:
+    """Return the same, and `None` for none."""
+    return None if value is None else to_micros(value)
+
+
+def from_micros(value: int) -> datetime:
+    """Return the aware UTC time of `to_micros`."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def from_micros_or_none(value: int | None) -> datetime | None:
+    """Return the same, and `None` for none."""
+    return None if value is None else from_micros(value)
+
+
+def span_to_micros(value: timedelta) -> int:
+    """Return a span in microseconds."""
+    return value // _MICROSECOND
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """Return a free mapping as text."""
+    return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """Return the mapping of `to_json`."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        msg = "not a mapping"
+        raise TypeError(msg)
+    return value
+
+
+def key_of(*parts: str) -> str:
+    """Join names to one key from which each can be told again, whatever characters they hold."""
+    return "".join(f"{len(part)}:{part}" for part in parts)
+
+
+def at(account: Account) -> dict[str, str]:
+    """Return the fields by which an account's documents are found."""
+    return {"namespace": account.namespace, "provider": account.provider, "user_id": account.user_id}
+
+
+def literal(value: object) -> dict[str, object]:
+    """Keep a value out of the reach of an aggregation pipeline, to which `$name` is a field."""
+    return {"$literal": value}
+
+
+@contextmanager
+def suspicion(name: str) -> Iterator[None]:
+    """Raise a `StoreError` where a document of the database `name` holds what tokenkeep never wrote."""
+    try:
+        yield
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        msg = f"{name}: a document is damaged; revoke that token, and find out who wrote it"
+        raise StoreError(msg) from error
+
+
+def statistics(figures: Document | None) -> Statistics:
+    """Build statistics from the fields `total, active, used, made, last` of an aggregation; `None`: no tokens."""
+    if figures is None:
+        figures = {"total": 0, "active": 0, "used": 0, "made": None, "last": None}
+    return Statistics(
+        total_tokens=figures["total"],
+        active_tokens=figures["active"],
+        total_usage=figures["used"],
+        avg_usage_per_token=figures["used"] / figures["total"] if figures["total"] else 0.0,
+        last_generation=from_micros_or_none(figures["made"]),
+        last_usage=from_micros_or_none(figures["last"]),
+    )
