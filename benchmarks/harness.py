@@ -88,6 +88,13 @@ class Line:
     def met(self) -> bool | None:
         return None if self.goal is None or self.figure is None else self.goal.met(self.figure)
 
+    @property
+    def close(self) -> bool:
+        """Whether the rounds differ by more than what lies between the figure and the goal."""
+        if self.goal is None or self.figure is None or self.spread is None:
+            return False
+        return abs(self.figure - self.goal.bound) <= self.spread * self.figure
+
 
 class Rounds:
     """Seconds an operation, for each contestant and round."""

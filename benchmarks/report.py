@@ -23,14 +23,20 @@ def as_json(lines: Sequence[Line], before: Machine, after: Machine) -> str:
         "before": {**dataclasses.asdict(before), "noisy": before.noisy},
         "after": {**dataclasses.asdict(after), "noisy": after.noisy},
         "lines": [
-            {**dataclasses.asdict(line), "goal": line.goal and str(line.goal), "met": line.met} for line in lines
+            {**dataclasses.asdict(line), "goal": line.goal and str(line.goal), "met": line.met, "close": line.close}
+            for line in lines
         ],
     }
     return json.dumps(report, indent=2)
 
 
 def as_mapping(line: Line) -> dict[str, Any]:
-    return {**dataclasses.asdict(line), "goal": None if line.goal is None else str(line.goal), "met": line.met}
+    return {
+        **dataclasses.asdict(line),
+        "goal": None if line.goal is None else str(line.goal),
+        "met": line.met,
+        "close": line.close,
+    }
 
 
 def show(lines: Sequence[Line], before: Machine, after: Machine) -> None:
@@ -58,5 +64,7 @@ def cells(line: Line) -> tuple[str, ...]:
     if line.spread is not None:
         figure += f" ± {line.spread:.0%}"
     verdict = {True: "met", False: "NOT met", None: "" if line.goal is None else "not measured"}[line.met]
+    if line.close:
+        verdict += ", within the noise"
     work = f"{line.work} ({line.note})" if line.note else line.work
     return (work, line.ours, line.peer, line.theirs, figure, "" if line.goal is None else str(line.goal), verdict)
