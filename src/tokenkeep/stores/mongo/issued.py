@@ -83,9 +83,7 @@ class MongoIssued:
         self, calls: Calls, namespace: str, rows: Sequence[Document], entry: Callable[[str], Entry]
     ) -> list[bytes]:
         ids = [bytes(row["_id"]) for row in rows]
-        entries = [
-            (Account(namespace, "", row["user_id"]), entry(row_id.hex())) for row, row_id in zip(rows, ids, strict=True)
-        ]
+        entries = [(Account(namespace, "", row["user_id"]), entry(row["_id"].hex())) for row in rows]
         changes = [
             UpdateOne({"_id": row_id}, {"$set": {"revoked_at": to_micros(noted.at)}})
             for row_id, (_, noted) in zip(ids, entries, strict=True)

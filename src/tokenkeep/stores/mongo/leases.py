@@ -60,7 +60,7 @@ class MongoLeases:
     async def take_lease(self, account: Account, owner: str, ttl: timedelta) -> Lease | None:
         now = self._now()
         nobodys = {"$eq": [{"$ifNull": ["$owner", None]}, None]}
-        change = [
+        change: list[Document] = [
             {"$set": {"free": {"$or": [nobodys, {"$lte": ["$until", now]}]}}},
             {
                 "$set": {

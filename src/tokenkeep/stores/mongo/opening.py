@@ -66,8 +66,8 @@ def _options(query: str) -> Mapping[str, Any]:
         try:
             split_options(query, validate=True, warn=False)
         except (PyMongoError, OSError, TypeError, ValueError):
-            msg = f"a MongoDB URL does not take these options with these values: {', '.join(sorted(given))}"
-            raise ConfigurationError(f"{msg}; see PyMongo's MongoClient") from None
+            msg = f"PyMongo's MongoClient does not take these options with these values: {', '.join(sorted(given))}"
+            raise ConfigurationError(msg) from None
     return given
 
 

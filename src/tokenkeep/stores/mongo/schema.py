@@ -2,7 +2,7 @@
 
 | collection | `_id` | shard key |
 |---|---|---|
-| `tokenkeep_token` | the key of namespace, provider, user and kind: one token in place, by construction | `{_id: "hashed"}` |
+| `tokenkeep_token` | the key of namespace, provider, user and kind: one token in place | `{_id: "hashed"}` |
 | `tokenkeep_history` | the token's id: what was in place before, without secrets | `{_id: "hashed"}` |
 | `tokenkeep_lease` | the key of namespace, provider and user | `{_id: "hashed"}` |
 | `tokenkeep_step` | the digest of an account for one-time codes | `{_id: "hashed"}` |

@@ -47,7 +47,7 @@ class MongoTokens:
             return [record(row) for row in rows]
 
     async def versions(self, account: Account) -> dict[str, int]:
-        highest = {"$group": {"_id": "$kind", "version": {"$max": "$version"}}}
+        highest: Document = {"$group": {"_id": "$kind", "version": {"$max": "$version"}}}
 
         async def read(calls: Calls) -> list[dict[str, Any]]:
             stages = [{"$match": at(account)}, highest]
@@ -124,17 +124,10 @@ class MongoTokens:
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
         async def count(calls: Calls) -> None:
-            changes = [
-                (
-                    use.token_id,
-                    {"$inc": {"usage_count": use.count}, "$max": {"last_used_at": to_micros(use.last_used_at)}},
-                )
-                for use in uses
-            ]
             # UpdateMany, because a sharded cluster takes an UpdateOne only by _id or shard key.
-            in_place = await calls.bulk(TOKEN, [UpdateMany({"id": token_id}, change) for token_id, change in changes])
-            if in_place < len(changes):
-                await calls.bulk(HISTORY, [UpdateOne({"_id": token_id}, change) for token_id, change in changes])
+            in_place = await calls.bulk(TOKEN, [UpdateMany({"id": use.token_id}, _added_use(use)) for use in uses])
+            if in_place < len(uses):
+                await calls.bulk(HISTORY, [UpdateOne({"_id": use.token_id}, _added_use(use)) for use in uses])
 
         if uses:
             await self._database.transact(count)
@@ -149,7 +142,7 @@ class MongoTokens:
     ) -> list[TokenInfo]:
         where: dict[str, Any] = {
             "namespace": namespace,
-            "created_at": {"$gte": to_micros(start), "$lt": to_micros(end)},
+            "created_at": {"$gt": to_micros(start) - 1, "$lt": to_micros(end)},  # they are whole numbers
         }
         if user_id is not None:
             where["user_id"] = user_id
@@ -202,11 +195,11 @@ class MongoTokens:
             dead = await calls.rows(HISTORY, {"namespace": namespace, "ended_at": ended}, limit=limit, fields=["_id"])
             gone = await calls.delete(HISTORY, {"_id": {"$in": [row["_id"] for row in dead]}})
             if gone < limit:
-                where = {"namespace": namespace, "expires_at": ended}
-                dead = await calls.rows(TOKEN, where, limit=limit - gone, fields=["_id"])
+                over = {"namespace": namespace, "expires_at": ended}
+                dead = await calls.rows(TOKEN, over, limit=limit - gone, fields=["_id"])
                 gone += await calls.delete(TOKEN, {"_id": {"$in": [row["_id"] for row in dead]}})
-            where = {"namespace": namespace, "expires_at": expired, "refresh_sealed": None}
-            spent = await calls.rows(TOKEN, where, limit=limit)
+            done = {"namespace": namespace, "expires_at": expired, "refresh_sealed": None}
+            spent = await calls.rows(TOKEN, done, limit=limit)
             await self._end(calls, spent, EndReason.EXPIRED, [expired_before] * len(spent))
             return len(spent), gone
 
@@ -234,6 +227,10 @@ class MongoTokens:
             for old, new in pairs
         ]
         return await self._database.transact(lambda calls: calls.bulk(TOKEN, changes))
+
+
+def _added_use(use: Use) -> Document:
+    return {"$inc": {"usage_count": use.count}, "$max": {"last_used_at": to_micros(use.last_used_at)}}
 
 
 def _added(parts: Sequence[Document]) -> Document | None:
