@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select
@@ -10,6 +11,7 @@ from sqlalchemy import bindparam, delete, insert, select
 from tokenkeep.model import Account, Action, AuditEvent
 from tokenkeep.ports import Entry
 from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import Tables
 
 
@@ -56,13 +58,15 @@ class SqlAudit:
             "detail": dict(entry.detail),
         }
 
-    async def note(self, account: Account, entry: Entry) -> None:
-        async with self._database.writing() as transaction:
-            await self.append(transaction, account, [entry])
+    @writes()
+    async def note(self, transaction: Transaction, account: Account, entry: Entry) -> None:
+        await self.append(transaction, account, [entry])
 
-    async def audit_trail(self, namespace: str, user_id: str, *, limit: int) -> list[AuditEvent]:
-        async with self._database.reading() as transaction:
-            rows = await transaction.rows(self._trail, {"namespace": namespace, "user_id": user_id, "count": limit})
+    @reads
+    async def audit_trail(
+        self, transaction: Transaction, namespace: str, user_id: str, *, limit: int
+    ) -> list[AuditEvent]:
+        rows = await transaction.rows(self._trail, {"namespace": namespace, "user_id": user_id, "count": limit})
         return [
             AuditEvent(
                 action=Action(row.action),
@@ -75,6 +79,6 @@ class SqlAudit:
             for row in rows
         ]
 
-    async def purge_audit(self, namespace: str, before: Any, *, limit: int) -> int:
-        async with self._database.writing() as transaction:
-            return await transaction.count(self._purge, {"namespace": namespace, "before": before, "count": limit})
+    @writes(Doubt.DONE)
+    async def purge_audit(self, transaction: Transaction, namespace: str, before: datetime, *, limit: int) -> int:
+        return await transaction.count(self._purge, {"namespace": namespace, "before": before, "count": limit})

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, CursorResult, Engine, Executable
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tokenkeep._stepping import settle
-from tokenkeep.stores.sql.errors import translated
+from tokenkeep.errors import StoreError
+from tokenkeep.stores.sql.errors import Phase, Place, as_ours, is_of_a_driver
+from tokenkeep.stores.sql.limits import Limits
+from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
 
 WRITES: Final = "tokenkeep_writes"
 """The execution option of a connection that will write, so that SQLite takes the lock at BEGIN."""
@@ -50,45 +57,114 @@ class Transaction:
 class Database:
     """Transactions on an `Engine` or an `AsyncEngine`.
 
+    A transaction whose connection was lost, or that others undid, is run again where that is safe.
+
     Args:
         engine: it is disposed of by `close` only when it is `owned`: who opens, closes.
         name: what errors call the database; never a data source name.
         owned: whether this object opened it.
+        limits: for how long a lost connection is looked for again.
     """
 
-    def __init__(self, engine: Engine | AsyncEngine, *, name: str, owned: bool = True) -> None:
+    def __init__(
+        self, engine: Engine | AsyncEngine, *, name: str, owned: bool = True, limits: Limits | None = None
+    ) -> None:
         self.name = name
         self.engine = engine
         self.dialect = engine.dialect
+        self.asynchronous = isinstance(engine, AsyncEngine)
         self._owned = owned
-        self._readers = engine
+        self._limits = limits or Limits()
+        self._place = Place(name, engine.dialect.name)
+        self._readers = engine.execution_options(**_READING.get(engine.dialect.name, {}))
         self._writers = engine.execution_options(**{WRITES: True})
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def reading(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction that only reads."""
-        return self._transaction(self._readers)
+    async def read[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in a transaction that only reads, again when the connection is lost."""
+        return await self._repeated(self._readers, work, Doubt.REPEAT)
 
-    def writing(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction that writes; it commits at the end of the block and rolls back on an error."""
-        return self._transaction(self._writers)
+    async def write[T](self, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt = Doubt.TELL) -> T:
+        """Run `work` in a transaction that commits after it and rolls back on an error.
+
+        Until it commits nothing has happened, so it runs again when the connection is lost or others undid it.
+        """
+        return await self._repeated(self._writers, work, doubt)
+
+    async def _repeated[T](
+        self, engine: Engine | AsyncEngine, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt
+    ) -> T:
+        async def attempt(answered: Callable[[T], None]) -> T:
+            return await self._attempt(engine, work, answered)
+
+        return await repeated(attempt, doubt, Patience(self._limits.retry_timeout), self.sleep)
+
+    async def _attempt[T](
+        self, engine: Engine | AsyncEngine, work: Callable[[Transaction], Awaitable[T]], answered: Callable[[T], None]
+    ) -> T:
+        phase = Phase.BEFORE_COMMIT
+        try:
+            async with self._connected(engine) as connection:
+                result = await work(Transaction(connection))
+                if engine is self._writers:
+                    answered(result)
+                    phase = Phase.COMMITTING
+                    await settle(connection.commit())
+                return result
+        except Exception as error:
+            if not is_of_a_driver(error):
+                raise
+            failure = self.as_ours(error, phase)
+        raise failure
+
+    def as_ours(self, error: BaseException, phase: Phase = Phase.BEFORE_COMMIT) -> StoreError:
+        """Return a driver's error as one of ours, to be raised where the original is no longer handled."""
+        return as_ours(self._place, error, phase)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let a moment pass, in the way of the engine."""
+        if self.asynchronous:
+            await asyncio.sleep(seconds)
+        else:
+            time.sleep(seconds)  # noqa: ASYNC251  # a synchronous engine serves the face that blocks
 
     @asynccontextmanager
-    async def _transaction(self, engine: Engine | AsyncEngine) -> AsyncIterator[Transaction]:
-        with translated(self.name):
-            async with AsyncExitStack() as stack:
-                begin = engine.begin()
-                if isinstance(begin, AbstractAsyncContextManager):
-                    connection: Connection | AsyncConnection = await stack.enter_async_context(begin)
-                else:
-                    connection = stack.enter_context(begin)
-                yield Transaction(connection)
+    async def _connected(self, engine: Engine | AsyncEngine) -> AsyncIterator[Connection | AsyncConnection]:
+        self._move_to_this_loop()
+        async with AsyncExitStack() as stack:
+            opening = engine.connect()
+            if isinstance(opening, AbstractAsyncContextManager):
+                connection: Connection | AsyncConnection = await stack.enter_async_context(opening)
+            else:
+                connection = stack.enter_context(opening)
+            try:
+                yield connection
+            except Exception as error:
+                if is_of_a_driver(error) and not isinstance(error, SQLAlchemyError | sqlite3.Error):
+                    await settle(connection.invalidate())  # SQLAlchemy does not know that it is lost
+                raise
+
+    def _move_to_this_loop(self) -> None:
+        """Leave the connections of an event loop that has ended to themselves: they work in no other."""
+        if not self.asynchronous or not self._owned:
+            return
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop and self._loop.is_closed():
+            self.forget_connections()
+        self._loop = loop
 
     async def close(self) -> None:
         """Dispose of an engine of our own."""
         if self._owned:
+            if self.asynchronous:
+                self._move_to_this_loop()
             await settle(self.engine.dispose())
 
     def forget_connections(self) -> None:
         """Let go of every pooled connection without closing it: they belong to the parent after a fork."""
         engine = self.engine.sync_engine if isinstance(self.engine, AsyncEngine) else self.engine
         engine.dispose(close=False)
+
+
+_READING: Final[Mapping[str, Mapping[str, Any]]] = {"postgresql": {"isolation_level": "AUTOCOMMIT"}}
+"""A read is one statement, or several that need no common moment; without BEGIN and ROLLBACK it is one round trip."""

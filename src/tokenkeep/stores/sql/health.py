@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, inspect, select, text
 
 from tokenkeep.errors import SchemaMismatch, StoreError
 from tokenkeep.model import TierStatus
-from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.durability import unsafe_settings
 from tokenkeep.stores.sql.errors import Conflict
+from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
 from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.types import MARIADB
 
 _VERSION: Final = "schema_version"
+_ALIVE: Final = text("SELECT 1")
+
+_logger = logging.getLogger("tokenkeep")
+
+_MARIADB_LOCKS: Final = (
+    text("SELECT GET_LOCK('tokenkeep_schema', 60)"),
+    text("SELECT RELEASE_LOCK('tokenkeep_schema')"),
+)
+_LOCKS: Final = {
+    "postgresql": (text("SELECT pg_advisory_xact_lock(8316299830250469742)"), None),  # "tokenkeep", to the end of it
+    **dict.fromkeys(MARIADB, _MARIADB_LOCKS),
+}
+"""How one process at a time creates the schema."""
 
 
 class SqlHealth:
     """Implements `Health`."""
 
-    def __init__(self, database: Database, tables: Tables, *, reader: FileReader | None) -> None:
+    def __init__(
+        self, database: Database, tables: Tables, *, reader: FileReader | None, link: tuple[str, ...] = ()
+    ) -> None:
         self._database = database
+        self._link = link
         self._tables = tables
         self._reader = reader
         meta = tables.meta
@@ -34,6 +55,8 @@ class SqlHealth:
             found = await self._found()
         if found != SCHEMA_VERSION:
             raise self._mismatch(found)
+        for warning in await self.warnings():
+            _logger.warning("%s: %s", self._database.name, warning)
 
     def _mismatch(self, found: int | None) -> SchemaMismatch:
         if found is not None and found > SCHEMA_VERSION:
@@ -43,11 +66,11 @@ class SqlHealth:
         reason = f"{self._database.name} holds schema {found}, this program needs {SCHEMA_VERSION}: {way_out}"
         return SchemaMismatch(reason, found=found, expected=SCHEMA_VERSION)
 
-    async def _found(self) -> int | None:
-        async with self._database.reading() as transaction:
-            if not await transaction.plainly(self._has_meta):
-                return None
-            value = (await transaction.rows(self._read, {"n": _VERSION}))[:1]
+    @reads
+    async def _found(self, transaction: Transaction) -> int | None:
+        if not await transaction.plainly(self._has_meta):
+            return None
+        value = (await transaction.rows(self._read, {"n": _VERSION}))[:1]
         if not value:
             return None
         text_value: str = value[0][0]
@@ -61,19 +84,25 @@ class SqlHealth:
         return inspect(connection).has_table(meta.name, schema=meta.schema)
 
     async def _create(self) -> None:
-        try:
-            async with self._database.writing() as transaction:
-                await transaction.plainly(self._tables.metadata.create_all)
-                if await transaction.first(self._read, {"n": _VERSION}) is None:
-                    await transaction.run(self._write, {"name": _VERSION, "value": str(SCHEMA_VERSION)})
-        except Conflict:  # somebody else created it in the same moment
-            return
+        with suppress(Conflict):  # somebody else created it in the same moment
+            await self._create_all()
+
+    @writes(Doubt.REPEAT)
+    async def _create_all(self, transaction: Transaction) -> None:
+        """Create what is missing, one process at a time; where DDL is no part of the transaction a rest is made up for."""
+        lock, unlock = _LOCKS.get(self._database.dialect.name, (None, None))
+        if lock is not None:
+            await transaction.run(lock)
+        await transaction.plainly(self._tables.metadata.create_all)
+        if await transaction.first(self._read, {"n": _VERSION}) is None:
+            await transaction.run(self._write, {"name": _VERSION, "value": str(SCHEMA_VERSION)})
+        if unlock is not None:
+            await transaction.run(unlock)
 
     async def tiers(self) -> tuple[TierStatus, ...]:
         name = self._database.dialect.name
         try:
-            async with self._database.reading() as transaction:
-                await transaction.run(text("SELECT 1"))
+            await self._database.read(lambda transaction: transaction.first(_ALIVE))
         except StoreError as error:
             return (TierStatus(name=name, healthy=False, reason=str(error)),)
         return (TierStatus(name=name, healthy=True),)
@@ -85,7 +114,11 @@ class SqlHealth:
             return None
 
     async def warnings(self) -> tuple[str, ...]:
-        return ()
+        return (*self._link, *await self._settings())
+
+    @reads
+    async def _settings(self, transaction: Transaction) -> tuple[str, ...]:
+        return await unsafe_settings(self._database.dialect, transaction)
 
     async def close(self) -> None:
         if self._reader is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.lookup import Lookup
+from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import Tables
 from tokenkeep.stores.sql.sqlite import FileReader
 
@@ -68,11 +69,9 @@ class SqlIssued:
             .select_from(table)
             .where(users, c.access_lifetime.is_(None))
         )
-        self._swept = (
-            select(c.id, c.namespace, c.expires_at)
-            .where(c.id > bindparam("after"))
-            .order_by(c.id)
-            .limit(bindparam("count"))
+        self._known = select(c.id).where(c.id == bindparam("token_id"))
+        self._boundary = (
+            select(c.id).where(c.id > bindparam("after")).order_by(c.id).offset(bindparam("count")).limit(1)
         )
         self._spending = (
             select(c.revoked_at, c.spent_at, c.successors).where(c.id == bindparam("token_id")).with_for_update()
@@ -103,13 +102,15 @@ class SqlIssued:
             .values(digest=bindparam("new"), key_id=bindparam("key"))
         )
         self._spend = update(table).where(this).values(spent_at=bindparam("at"), successors=bindparam("so_many"))
-        self._delete = delete(table).where(this, c.expires_at < bindparam("before"))
+        over = (c.namespace == bindparam("ns"), c.expires_at < bindparam("before"), c.id > bindparam("after"))
+        self._sweep = delete(table).where(*over, c.id <= bindparam("upto"))
+        self._sweep_rest = delete(table).where(*over)
 
     # --- adding and finding
 
-    async def add(self, grants: Sequence[Grant]) -> None:
-        async with self._database.writing() as transaction:
-            await self._insert_all(transaction, grants)
+    @writes(Doubt.DONE)
+    async def add(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
+        await self._insert_all(transaction, grants)
 
     async def _insert_all(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
         await transaction.run(self._insert, [_values(record) for grant in grants for record in grant.records])
@@ -123,13 +124,15 @@ class SqlIssued:
 
     # --- ending
 
-    async def end_issued(self, namespace: str, token_id: bytes, entry: Callable[[str], Entry]) -> list[bytes]:
-        async with self._database.writing() as transaction:
-            row = await transaction.first(self._unrevoked, {"ns": namespace, "token_id": token_id})
-            if row is None:
-                return []
-            rows = [row] if row.family is None else await transaction.rows(self._family_unrevoked, {"kin": row.family})
-            return await self._revoke_rows(transaction, namespace, rows, entry)
+    @writes(Doubt.DONE)
+    async def end_issued(
+        self, transaction: Transaction, namespace: str, token_id: bytes, entry: Callable[[str], Entry]
+    ) -> list[bytes]:
+        row = await transaction.first(self._unrevoked, {"ns": namespace, "token_id": token_id})
+        if row is None:
+            return []
+        rows = [row] if row.family is None else await transaction.rows(self._family_unrevoked, {"kin": row.family})
+        return await self._revoke_rows(transaction, namespace, rows, entry)
 
     async def _revoke_rows(
         self, transaction: Transaction, namespace: str, rows: Sequence[Any], entry: Callable[[str], Entry]
@@ -149,73 +152,100 @@ class SqlIssued:
         self, namespace: str, user_id: str, entry: Callable[[str], Entry], *, keep: bytes | None
     ) -> list[bytes]:
         ended: list[bytes] = []
+        while batch := await self._end_some(namespace, user_id, entry, keep):
+            ended += batch
+            if len(batch) < _TOGETHER:
+                break
+        return ended
+
+    @writes(Doubt.DONE)
+    async def _end_some(
+        self,
+        transaction: Transaction,
+        namespace: str,
+        user_id: str,
+        entry: Callable[[str], Entry],
+        keep: bytes | None,
+    ) -> list[bytes]:
         users = {"ns": namespace, "us": user_id}
-        while True:
-            async with self._database.writing() as transaction:
-                kept = await transaction.first(self._family_of, {**users, "token_id": keep or b""})
-                kin = b"" if kept is None else kept.family or b""
-                rows = await transaction.rows(
-                    self._others, {**users, "keep": keep or b"", "kin": kin, "count": _TOGETHER}
-                )
-                ended += await self._revoke_rows(transaction, namespace, rows, entry)
-            if len(rows) < _TOGETHER:
-                return ended
+        kept = await transaction.first(self._family_of, {**users, "token_id": keep or b""})
+        kin = b"" if kept is None else kept.family or b""
+        rows = await transaction.rows(self._others, {**users, "keep": keep or b"", "kin": kin, "count": _TOGETHER})
+        return await self._revoke_rows(transaction, namespace, rows, entry)
 
     # --- refreshing
 
+    @writes(Doubt.REPEAT)
     async def spend(
-        self, spent: IssuedRecord, grant: Grant, reused: Callable[[str], Entry], *, grace: timedelta, successors: int
+        self,
+        transaction: Transaction,
+        spent: IssuedRecord,
+        grant: Grant,
+        reused: Callable[[str], Entry],
+        *,
+        grace: timedelta,
+        successors: int,
     ) -> Spending:
         at = grant.entry.at
-        async with self._database.writing() as transaction:
-            row = await transaction.first(self._spending, {"token_id": spent.id})
-            if row is None or row.revoked_at is not None:
+        row = await transaction.first(self._spending, {"token_id": spent.id})
+        if row is None or row.revoked_at is not None:
+            return Spending.REFUSED
+        if row.spent_at is not None:
+            if await transaction.first(self._known, {"token_id": grant.records[0].id}) is not None:
+                return Spending.DONE  # it is what this very grant did, when the answer to its COMMIT was lost
+            kin = {"kin": spent.family, "gen": spent.generation}
+            if at - row.spent_at >= grace or await transaction.first(self._later_spent, kin) is not None:
+                family = await transaction.rows(self._family_unrevoked, kin)
+                await self._revoke_rows(transaction, spent.namespace, family, reused)
+                return Spending.REUSED
+            if row.successors >= successors:
                 return Spending.REFUSED
-            if row.spent_at is not None:
-                kin = {"kin": spent.family, "gen": spent.generation}
-                if at - row.spent_at >= grace or await transaction.first(self._later_spent, kin) is not None:
-                    family = await transaction.rows(self._family_unrevoked, kin)
-                    await self._revoke_rows(transaction, spent.namespace, family, reused)
-                    return Spending.REUSED
-                if row.successors >= successors:
-                    return Spending.REFUSED
-            first = row.spent_at or at
-            used = {"token_id": spent.id, "at": first, "so_many": (row.successors or 0) + 1}
-            await transaction.run(self._spend, used)
-            await self._insert_all(transaction, [grant])
+        first = row.spent_at or at
+        used = {"token_id": spent.id, "at": first, "so_many": (row.successors or 0) + 1}
+        await transaction.run(self._spend, used)
+        await self._insert_all(transaction, [grant])
         return Spending.DONE
 
     # --- the rest
 
-    async def issued(self, namespace: str, user_id: str, *, now: datetime, limit: int) -> list[IssuedRecord]:
-        async with self._database.reading() as transaction:
-            parameters = {"ns": namespace, "us": user_id, "at": now, "count": limit}
-            return [_record(row) for row in await transaction.rows(self._listed, parameters)]
+    @reads
+    async def issued(
+        self, transaction: Transaction, namespace: str, user_id: str, *, now: datetime, limit: int
+    ) -> list[IssuedRecord]:
+        parameters = {"ns": namespace, "us": user_id, "at": now, "count": limit}
+        return [_record(row) for row in await transaction.rows(self._listed, parameters)]
 
     async def count_issued_uses(self, uses: Sequence[tuple[bytes, int, datetime]]) -> None:
-        if uses:
-            rows = [{"token_id": token_id, "uses": count, "at": at} for token_id, count, at in sorted(uses)]
-            async with self._database.writing() as transaction:
-                await transaction.run(self._use, rows)
+        if uses:  # in one order everywhere, so that two processes do not wait for each other
+            await self._count([{"token_id": token_id, "uses": count, "at": at} for token_id, count, at in sorted(uses)])
 
-    async def redigest(self, token_id: bytes, old: bytes, new: bytes, key_id: str | None) -> bool:
-        async with self._database.writing() as transaction:
-            parameters = {"token_id": token_id, "old": old, "new": new, "key": key_id}
-            return bool(await transaction.count(self._redigest, parameters))
+    @writes()
+    async def _count(self, transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+        await transaction.run(self._use, rows)
 
+    @writes(Doubt.DONE)
+    async def redigest(
+        self, transaction: Transaction, token_id: bytes, old: bytes, new: bytes, key_id: str | None
+    ) -> bool:
+        parameters = {"token_id": token_id, "old": old, "new": new, "key": key_id}
+        return bool(await transaction.count(self._redigest, parameters))
+
+    @writes(Doubt.REPEAT)
     async def purge_issued(
-        self, namespace: str, *, before: datetime, after: bytes, limit: int
+        self, transaction: Transaction, namespace: str, *, before: datetime, after: bytes, limit: int
     ) -> tuple[int, bytes | None]:
-        async with self._database.writing() as transaction:
-            rows = await transaction.rows(self._swept, {"after": after, "count": limit})
-            over = [row for row in rows if row.namespace == namespace and row.expires_at < before]
-            if over:
-                await transaction.run(self._delete, [{"token_id": row.id, "before": before} for row in over])
-        return len(over), bytes(rows[-1].id) if len(rows) == limit else None
+        parameters = {"ns": namespace, "before": before, "after": after}
+        edge = await transaction.first(self._boundary, {"after": after, "count": limit - 1})
+        if edge is None:
+            return await transaction.count(self._sweep_rest, parameters), None
+        upto = bytes(edge.id)
+        return await transaction.count(self._sweep, {**parameters, "upto": upto}), upto
 
-    async def issued_statistics(self, namespace: str, user_id: str, *, now: datetime) -> Statistics:
-        async with self._database.reading() as transaction:
-            [row] = await transaction.rows(self._figures, {"ns": namespace, "us": user_id, "at": now})
+    @reads
+    async def issued_statistics(
+        self, transaction: Transaction, namespace: str, user_id: str, *, now: datetime
+    ) -> Statistics:
+        [row] = await transaction.rows(self._figures, {"ns": namespace, "us": user_id, "at": now})
         return Statistics(
             total_tokens=row.total,
             active_tokens=int(row.active),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import bindparam, func, insert, or_, select
 
 from tokenkeep.ports import KeyUse
-from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
+from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import Tables
 
 
@@ -28,23 +32,22 @@ class SqlKeys:
         )
         self._digests = select(issued.key_id, func.count()).where(issued.key_id.is_not(None)).group_by(issued.key_id)
 
-    async def known_keys(self) -> dict[str, bytes]:
-        async with self._database.reading() as transaction:
-            return {row[0]: bytes(row[1]) for row in await transaction.rows(self._known)}
+    @reads
+    async def known_keys(self, transaction: Transaction) -> dict[str, bytes]:
+        return {row[0]: bytes(row[1]) for row in await transaction.rows(self._known)}
 
     async def remember_key(self, key_id: str, check_value: bytes, at: datetime) -> None:
-        try:
-            async with self._database.writing() as transaction:
-                if await transaction.first(self._one, {"id": key_id}) is None:
-                    await transaction.run(
-                        self._insert, {"key_id": key_id, "check_value": check_value, "created_at": at}
-                    )
-        except Conflict:  # somebody else remembered it in the same moment
-            return
+        with suppress(Conflict):  # somebody else remembered it in the same moment
+            await self._remember({"key_id": key_id, "check_value": check_value, "created_at": at})
 
-    async def keys_in_use(self) -> dict[str, KeyUse]:
-        async with self._database.reading() as transaction:
-            uses = {row[0]: KeyUse(sealed=row[1]) for row in await transaction.rows(self._sealed)}
-            for row in await transaction.rows(self._digests):
-                uses[row[0]] = uses.get(row[0], KeyUse())._replace(digests=row[1])
+    @writes(Doubt.REPEAT)
+    async def _remember(self, transaction: Transaction, row: Mapping[str, Any]) -> None:
+        if await transaction.first(self._one, {"id": row["key_id"]}) is None:
+            await transaction.run(self._insert, row)
+
+    @reads
+    async def keys_in_use(self, transaction: Transaction) -> dict[str, KeyUse]:
+        uses = {row[0]: KeyUse(sealed=row[1]) for row in await transaction.rows(self._sealed)}
+        for row in await transaction.rows(self._digests):
+            uses[row[0]] = uses.get(row[0], KeyUse())._replace(digests=row[1])
         return uses

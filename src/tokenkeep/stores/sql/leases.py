@@ -25,15 +25,17 @@ from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
-from tokenkeep.stores.sql.schema import Tables, to_microseconds
+from tokenkeep.stores.sql.repeating import Doubt, reads, writes
+from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.stores.sql.types import to_microseconds
 
 _MICROSECONDS: Final = 1_000_000
 
 _DATABASE_CLOCK: Final = {
     "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
     "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
-    "mysql": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
-    "mariadb": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+    "mysql": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+    "mariadb": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 }
 """Microseconds since 1970-01-01 UTC by the database's own clock."""
 
@@ -72,7 +74,7 @@ class SqlLeases:
             .where(ours, or_(c.owner.is_(None), c.until <= now))
             .values(owner=bindparam("me"), fence=c.fence + 1, until=now + ttl)
         )
-        self._taken = select(c.fence, c.begun, c.fingerprint, c.failures).where(ours)
+        self._taken = select(c.owner, c.fence, c.begun, c.fingerprint, c.failures).where(ours)
         self._keep = update(table).where(mine, c.until > now).values(until=now + ttl)
         self._intend = update(table).where(mine).values(begun=c.fence, fingerprint=bindparam("print"))
         free = {"owner": None, "until": 0}
@@ -107,9 +109,9 @@ class SqlLeases:
     def _mine(self, lease: Lease, **more: Any) -> dict[str, Any]:
         return self._at(lease.account, me=lease.owner, my_fence=lease.fence, **more)
 
-    async def lease_state(self, account: Account) -> LeaseState:
-        async with self._database.reading() as transaction:
-            row = await transaction.first(self._state, self._at(account))
+    @reads
+    async def lease_state(self, transaction: Transaction, account: Account) -> LeaseState:
+        row = await transaction.first(self._state, self._at(account))
         if row is None:
             return LeaseState()
         never = row.failure is not None and row.retry_at is None
@@ -123,16 +125,23 @@ class SqlLeases:
         )
 
     async def take_lease(self, account: Account, owner: str, ttl: timedelta) -> Lease | None:
-        parameters = self._at(account, me=owner, ttl=_microseconds(ttl))
         try:
-            async with self._database.writing() as transaction:
-                if not await transaction.count(self._take, parameters):
-                    if await transaction.first(self._taken, parameters) is not None:
-                        return None
-                    await transaction.run(self._insert, parameters)
-                    await transaction.run(self._take, parameters)
-                taken = (await transaction.rows(self._taken, parameters))[0]
+            return await self._take_or_make(account, owner, ttl)
         except Conflict:  # somebody else made the row in the same moment
+            return None
+
+    @writes(Doubt.REPEAT)
+    async def _take_or_make(
+        self, transaction: Transaction, account: Account, owner: str, ttl: timedelta
+    ) -> Lease | None:
+        parameters = self._at(account, me=owner, ttl=_microseconds(ttl))
+        took = await transaction.count(self._take, parameters)
+        taken = await transaction.first(self._taken, parameters)
+        if taken is None:
+            await transaction.run(self._insert, parameters)
+            await transaction.run(self._take, parameters)
+            taken = (await transaction.rows(self._taken, parameters))[0]
+        elif not took and taken.owner != owner:  # an owner asks once, so what is his he took when the answer was lost
             return None
         return Lease(
             account=account,
@@ -143,29 +152,31 @@ class SqlLeases:
             failures=taken.failures,
         )
 
-    async def keep_lease(self, lease: Lease, ttl: timedelta) -> bool:
-        async with self._database.writing() as transaction:
-            return bool(await transaction.count(self._keep, self._mine(lease, ttl=_microseconds(ttl))))
+    @writes(Doubt.REPEAT)
+    async def keep_lease(self, transaction: Transaction, lease: Lease, ttl: timedelta) -> bool:
+        return bool(await transaction.count(self._keep, self._mine(lease, ttl=_microseconds(ttl))))
 
-    async def note_intent(self, lease: Lease, fingerprint: bytes | None) -> bool:
-        async with self._database.writing() as transaction:
-            return bool(await transaction.count(self._intend, self._mine(lease, print=fingerprint)))
+    @writes(Doubt.REPEAT)
+    async def note_intent(self, transaction: Transaction, lease: Lease, fingerprint: bytes | None) -> bool:
+        return bool(await transaction.count(self._intend, self._mine(lease, print=fingerprint)))
 
-    async def drop_lease(self, lease: Lease, failure: Failure | None, entry: Entry | None) -> bool:
-        async with self._database.writing() as transaction:
-            if failure is None:
-                return bool(await transaction.count(self._release, self._mine(lease)))
-            parameters = self._mine(
-                lease,
-                failure_name=failure.failure,
-                why=failure.reason,
-                never=int(failure.retry_in is None),
-                retry=int((failure.retry_in or 0) * _MICROSECONDS),
-            )
-            dropped = bool(await transaction.count(self._fail, parameters))
-            if dropped and entry is not None:
-                await self._audit.append(transaction, lease.account, [entry])
-            return dropped
+    @writes(Doubt.DONE)
+    async def drop_lease(
+        self, transaction: Transaction, lease: Lease, failure: Failure | None, entry: Entry | None
+    ) -> bool:
+        if failure is None:
+            return bool(await transaction.count(self._release, self._mine(lease)))
+        parameters = self._mine(
+            lease,
+            failure_name=failure.failure,
+            why=failure.reason,
+            never=int(failure.retry_in is None),
+            retry=int((failure.retry_in or 0) * _MICROSECONDS),
+        )
+        dropped = bool(await transaction.count(self._fail, parameters))
+        if dropped and entry is not None:
+            await self._audit.append(transaction, lease.account, [entry])
+        return dropped
 
     async def finish(self, transaction: Transaction, lease: Lease) -> bool:
         """Give the lease back after a success, in the transaction that writes the tokens."""
@@ -176,17 +187,20 @@ class SqlLeases:
         await transaction.run(self._break, self._at(account))
 
     async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
-        parameters = {"key": key, "after": after, "upto": upto}
         try:
-            async with self._database.writing() as transaction:
-                if await transaction.count(self._claim, parameters):
-                    return True
-                if await transaction.first(self._claimed, parameters) is not None:
-                    return False
-                await transaction.run(self._first_claim, parameters)
-                return True
+            return await self._claim_or_first(key, after, upto)
         except Conflict:
             return False
+
+    @writes(Doubt.REPEAT)  # where the answer was lost the step counts as claimed by another: a code is never used twice
+    async def _claim_or_first(self, transaction: Transaction, key: bytes, after: int, upto: int) -> bool:
+        parameters = {"key": key, "after": after, "upto": upto}
+        if await transaction.count(self._claim, parameters):
+            return True
+        if await transaction.first(self._claimed, parameters) is not None:
+            return False
+        await transaction.run(self._first_claim, parameters)
+        return True
 
 
 def _microseconds(span: timedelta) -> int:

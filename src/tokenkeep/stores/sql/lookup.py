@@ -10,7 +10,6 @@ from sqlalchemy import Select
 
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.database import Database
-from tokenkeep.stores.sql.errors import translated
 from tokenkeep.stores.sql.sqlite import FileReader
 
 KEPT: Final = 1024
@@ -76,15 +75,16 @@ class Lookup[R]:
         """Return the row as the driver gave it."""
         row: Sequence[Any] | None
         if self._reader is None:
-            async with self._database.reading() as transaction:
-                row = await transaction.first(self._statement, dict(zip(self._order, key, strict=True)))
+            parameters = dict(zip(self._order, key, strict=True))
+            row = await self._database.read(lambda transaction: transaction.first(self._statement, parameters))
             return row
         try:
             row = self._reader.first(self._sql, key)
-        except sqlite3.Error:
-            with translated(self._database.name):
-                raise
-        return row
+        except sqlite3.Error as error:
+            failure = self._database.as_ours(error)
+        else:
+            return row
+        raise failure
 
     def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
         return [

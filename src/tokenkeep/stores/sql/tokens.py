@@ -15,6 +15,7 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.lookup import Lookup
+from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import IN_PLACE, Tables
 from tokenkeep.stores.sql.sqlite import FileReader
 
@@ -121,28 +122,30 @@ class SqlTokens:
     async def load(self, account: Account, kind: str) -> TokenRecord | None:
         return await self._lookup.find(*account, kind)
 
-    async def loaded(self, account: Account) -> list[TokenRecord]:
-        async with self._database.reading() as transaction:
-            rows = await transaction.rows(self._all_in_place, _at(account))
-        return [_record(row) for row in rows]
+    @reads
+    async def loaded(self, transaction: Transaction, account: Account) -> list[TokenRecord]:
+        return [_record(row) for row in await transaction.rows(self._all_in_place, _at(account))]
 
-    async def versions(self, account: Account) -> dict[str, int]:
-        async with self._database.reading() as transaction:
-            return {row[0]: row[1] for row in await transaction.rows(self._versions, _at(account))}
+    @reads
+    async def versions(self, transaction: Transaction, account: Account) -> dict[str, int]:
+        return {row[0]: row[1] for row in await transaction.rows(self._versions, _at(account))}
 
     async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
         try:
-            async with self._database.writing() as transaction:
-                if not await self._leases.finish(transaction, lease):
-                    return await transaction.first(self._known, {"token_id": records[0].id}) is not None
-                for record in records:
-                    await self._end_kind(
-                        transaction, record.account, record.kind, EndReason.REPLACED, record.created_at
-                    )
-                await transaction.run(self._insert, [_values(record) for record in records])
-                await self._audit.append(transaction, lease.account, entries)
+            return await self._replace(records, lease, entries)
         except Conflict:
             return False
+
+    @writes(Doubt.REPEAT)
+    async def _replace(
+        self, transaction: Transaction, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]
+    ) -> bool:
+        if not await self._leases.finish(transaction, lease):
+            return await transaction.first(self._known, {"token_id": records[0].id}) is not None
+        for record in records:
+            await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
+        await transaction.run(self._insert, [_values(record) for record in records])
+        await self._audit.append(transaction, lease.account, entries)
         return True
 
     async def _end_kind(
@@ -150,21 +153,21 @@ class SqlTokens:
     ) -> None:
         await transaction.run(self._end, {**_at(account), "of_kind": kind, "why": reason.value, "at": at})
 
-    async def reject(self, token_id: str, account: Account, entry: Entry) -> bool:
-        async with self._database.writing() as transaction:
-            rejected = bool(await transaction.count(self._reject, {"token_id": token_id, "at": entry.at}))
-            if rejected:
-                await self._audit.append(transaction, account, [entry])
+    @writes(Doubt.DONE)
+    async def reject(self, transaction: Transaction, token_id: str, account: Account, entry: Entry) -> bool:
+        rejected = bool(await transaction.count(self._reject, {"token_id": token_id, "at": entry.at}))
+        if rejected:
+            await self._audit.append(transaction, account, [entry])
         return rejected
 
-    async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
-        async with self._database.writing() as transaction:
-            await self._leases.break_lease(transaction, account)
-            rows = await transaction.rows(self._all_in_place, _at(account))
-            entries = [entry(row.id) for row in rows]
-            for row, noted in zip(rows, entries, strict=True):
-                await self._end_kind(transaction, account, row.kind, EndReason.REVOKED, noted.at)
-            await self._audit.append(transaction, account, entries)
+    @writes(Doubt.DONE)
+    async def revoke(self, transaction: Transaction, account: Account, entry: Callable[[str], Entry]) -> int:
+        await self._leases.break_lease(transaction, account)
+        rows = await transaction.rows(self._all_in_place, _at(account))
+        entries = [entry(row.id) for row in rows]
+        for row, noted in zip(rows, entries, strict=True):
+            await self._end_kind(transaction, account, row.kind, EndReason.REVOKED, noted.at)
+        await self._audit.append(transaction, account, entries)
         return len(entries)
 
     async def history(self, account: Account, *, now: datetime, limit: int) -> list[TokenInfo]:
@@ -178,14 +181,16 @@ class SqlTokens:
             return await self._infos(self._made, parameters)
         return await self._infos(self._made_for, {**parameters, "us": user_id})
 
-    async def _infos(self, statement: Any, parameters: Mapping[str, Any]) -> list[TokenInfo]:
-        async with self._database.reading() as transaction:
-            return [_info(row) for row in await transaction.rows(statement, parameters)]
+    @reads
+    async def _infos(self, transaction: Transaction, statement: Any, parameters: Mapping[str, Any]) -> list[TokenInfo]:
+        return [_info(row) for row in await transaction.rows(statement, parameters)]
 
-    async def statistics(self, account: Account, *, kind: str | None, now: datetime) -> Statistics:
+    @reads
+    async def statistics(
+        self, transaction: Transaction, account: Account, *, kind: str | None, now: datetime
+    ) -> Statistics:
         statement = self._figures if kind is None else self._figures_of_kind
-        async with self._database.reading() as transaction:
-            [row] = await transaction.rows(statement, {**_at(account), "at": now, "kind": kind})
+        [row] = await transaction.rows(statement, {**_at(account), "at": now, "kind": kind})
         return Statistics(
             total_tokens=row.total,
             active_tokens=int(row.active),
@@ -196,32 +201,39 @@ class SqlTokens:
         )
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
-        if uses:
-            rows = [{"token_id": use.token_id, "uses": use.count, "at": use.last_used_at} for use in uses]
-            async with self._database.writing() as transaction:
-                await transaction.run(self._use, rows)
+        if uses:  # in one order everywhere, so that two processes do not wait for each other
+            in_order = sorted(uses, key=lambda use: use.token_id)
+            await self._count(
+                [{"token_id": use.token_id, "uses": use.count, "at": use.last_used_at} for use in in_order]
+            )
 
+    @writes()
+    async def _count(self, transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+        await transaction.run(self._use, rows)
+
+    @writes(Doubt.DONE)
     async def purge(
-        self, namespace: str, *, expired_before: datetime, ended_before: datetime, limit: int
+        self, transaction: Transaction, namespace: str, *, expired_before: datetime, ended_before: datetime, limit: int
     ) -> tuple[int, int]:
         parameters = {"ns": namespace, "expired": expired_before, "ended": ended_before, "count": limit}
-        async with self._database.writing() as transaction:
-            dead = [{"token_id": row.id} for row in await transaction.rows(self._dead, parameters)]
-            if dead:
-                await transaction.run(self._delete, dead)
-            spent = [{**parameters, "token_id": row.id} for row in await transaction.rows(self._spent, parameters)]
-            if spent:
-                await transaction.run(self._erase, spent)
+        dead = [{"token_id": row.id} for row in await transaction.rows(self._dead, parameters)]
+        if dead:
+            await transaction.run(self._delete, dead)
+        spent = [{**parameters, "token_id": row.id} for row in await transaction.rows(self._spent, parameters)]
+        if spent:
+            await transaction.run(self._erase, spent)
         return len(spent), len(dead)
 
-    async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
-        async with self._database.reading() as transaction:
-            rows = await transaction.rows(self._sealed, {"keys": list(key_ids), "after": after, "count": limit})
+    @reads
+    async def sealed_under(
+        self, transaction: Transaction, key_ids: Sequence[str], *, after: str, limit: int
+    ) -> list[TokenRecord]:
+        rows = await transaction.rows(self._sealed, {"keys": list(key_ids), "after": after, "count": limit})
         return [_record(row) for row in rows]
 
-    async def reseal(self, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
-        async with self._database.writing() as transaction:
-            return sum([await transaction.count(self._reseal, _swap(old, new)) for old, new in pairs])
+    @writes(Doubt.DONE)
+    async def reseal(self, transaction: Transaction, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
+        return sum([await transaction.count(self._reseal, _swap(old, new)) for old, new in pairs])
 
 
 def _at(account: Account) -> dict[str, Any]:
