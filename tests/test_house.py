@@ -24,7 +24,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     1: ("secret", "errors", "model", "expiry", "_stepping", "_checking"),
     2: ("ports",),
     3: (
-        *("sealing", "keyfile", "keyring", "keycheck", "digest"),
+        *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
         *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "reports", "upkeep"),
         *("vault", "issuer"),
     ),
@@ -47,7 +47,7 @@ LEAVES: Final = (
 )
 """They may import everything, and nobody imports them but they themselves."""
 
-CRYPTOGRAPHY: Final = ("sealing", "keyring", "keyfile", "digest")
+CRYPTOGRAPHY: Final = ("sealing", "keyring", "keyfile", "digest", "marked")
 """On the third floor the services do not know these: a sealer is handed to them as a port."""
 
 KNOWS_DIGEST: Final = ("issuer", "minting", "verifying")
