@@ -28,7 +28,7 @@ REFRESH_SUCCESSORS: Final = 2
 
 _LISTED: Final = 1000
 _FROM_THE_START: Final[bytes | None] = b""
-_SWEPT: Final = 500
+_SWEPT: Final = 2000
 _EVENTS: Final = 500
 _SHORTEST_PAUSE: Final = 0.002
 
