@@ -28,7 +28,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
         *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "reports", "upkeep"),
         *("vault", "issuer"),
     ),
-    4: ("stores", "providers", "runtime"),
+    4: ("stores", "providers", "runtime", "alarms"),
     5: ("lifecycle", "opening"),
     6: ("api", ""),
     7: ("testing",),

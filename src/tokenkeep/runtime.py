@@ -13,6 +13,8 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from tokenkeep._stepping import run
+from tokenkeep.alarms import Alarms
+from tokenkeep.errors import StoreError
 
 
 class _Turns[L]:
@@ -41,7 +43,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._turns = _Turns(threading.Lock)
-        self._timers: set[threading.Timer] = set()
+        self._alarms = Alarms()
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251  # this is the face that blocks
@@ -64,46 +66,39 @@ class Threads:
 
     @asynccontextmanager
     async def beating(self, beat: Callable[[], Coroutine[Any, Any, bool]], every: timedelta) -> AsyncIterator[None]:
-        stopped = threading.Event()
+        alarm = 0
 
-        def beats() -> None:
-            with suppress(Exception):  # a beat that fails lets the lease end, which the write then notices
-                while not stopped.wait(every.total_seconds()) and run(beat()):
-                    pass
+        def beat_again() -> None:
+            nonlocal alarm
+            alive = True
+            with suppress(StoreError):  # it may come through the next time; a lease that ends is noticed by the write
+                alive = run(beat())
+            if alive and beating:
+                alarm = self._alarms.set(beat_again, every.total_seconds())
 
-        thread = threading.Thread(target=beats, name="tokenkeep-lease", daemon=True)
-        thread.start()
+        beating = True
+        alarm = self._alarms.set(beat_again, every.total_seconds())
         try:
             yield
         finally:
-            stopped.set()
-            thread.join()
+            beating = False
+            self._alarms.cancel(alarm)
 
     async def each[T](self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], *, concurrency: int) -> list[T]:
         with ThreadPoolExecutor(concurrency, thread_name_prefix="tokenkeep") as pool:
             return list(pool.map(lambda job: run(job()), jobs))
 
     def later(self, job: Callable[[], Coroutine[Any, Any, None]], delay: timedelta) -> None:
-        def fire() -> None:
-            self._timers.discard(timer)
-            run(job())
-
-        timer = threading.Timer(delay.total_seconds(), fire)
-        timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
+        self._alarms.set(lambda: run(job()), delay.total_seconds())
 
     async def close(self) -> None:
         """Forget what was to be done later, and wait for what is being done."""
-        for timer in list(self._timers):
-            timer.cancel()
-            timer.join()
-        self._timers.clear()
+        self._alarms.close()
 
     def forget(self) -> None:
-        """After a fork there are no other threads: drop their locks and timers."""
+        """After a fork there are no other threads: drop their locks and alarms."""
         self._turns = _Turns(threading.Lock)
-        self._timers = set()
+        self._alarms = Alarms()
 
 
 def _wait_for[T](result: Awaitable[T]) -> T:
@@ -158,10 +153,10 @@ class Tasks:
     @asynccontextmanager
     async def beating(self, beat: Callable[[], Coroutine[Any, Any, bool]], every: timedelta) -> AsyncIterator[None]:
         async def beats() -> None:
-            with suppress(Exception):  # a beat that fails lets the lease end, which the write then notices
-                alive = True
-                while alive:
-                    await asyncio.sleep(every.total_seconds())
+            alive = True
+            while alive:
+                await asyncio.sleep(every.total_seconds())
+                with suppress(StoreError):  # it may come through the next time; a lost lease is noticed by the write
                     alive = await beat()
 
         task = asyncio.create_task(beats())
