@@ -145,8 +145,11 @@ class Database:
                 raise
 
     def _move_to_this_loop(self) -> None:
-        """Leave the connections of an event loop that has ended to themselves: they work in no other."""
-        if not self.asynchronous or not self._owned:
+        """Leave the connections of an event loop that has ended to themselves: they work in no other.
+
+        Those of SQLite do: each is a thread, which answers whatever loop asked.
+        """
+        if not self.asynchronous or not self._owned or self.dialect.name == "sqlite":
             return
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and self._loop.is_closed():
