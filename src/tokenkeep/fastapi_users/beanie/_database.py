@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, override
 
 from beanie.exceptions import DocumentNotFound
 from beanie.odm.utils.encoder import Encoder
+from pymongo.errors import PyMongoError
 
 from tokenkeep.fastapi_users._originals import AccessTokenDatabase
 from tokenkeep.fastapi_users.beanie._documents import AP_BEANIE, BeanieBaseRichAccessToken
@@ -57,9 +59,7 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
         if found is None:
             return None
         if not is_marked(found.token):
-            in_clear = {"_id": found.id, "token": token}
-            collection = self.access_token_model.get_pymongo_collection()
-            await collection.update_one(in_clear, {"$set": {"token": marked_digest(token)}})
+            await self._rewrite(found.id, token)
         found.token = token
         return found  # type: ignore[no-any-return]
 
@@ -111,7 +111,12 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
     async def list_for_user(self, user_id: Any) -> list[AP_BEANIE]:
         """Return a user's tokens, newest first. Their `.token` is a digest, which opens nothing."""
         found = self.access_token_model.find({"user_id": user_id, **self._alive(None)}).sort("-created_at")
-        return await found.to_list()  # type: ignore[no-any-return]
+        mine = [one for one in await found.to_list() if self._accept_clear or is_marked(one.token)]
+        for one in mine:
+            if not is_marked(one.token):
+                await self._rewrite(one.id, one.token)
+                vars(one)["token"] = marked_digest(one.token)
+        return mine
 
     async def revoke_all(self, user_id: Any, *, keep: str | AP_BEANIE | None = None) -> int:
         """Delete a user's tokens, but the one to `keep`: a raw token, or an object; return how many."""
@@ -140,6 +145,12 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
         return purged
 
     # --- helpers ---
+
+    async def _rewrite(self, identity: Any, token: str) -> None:
+        """Put the digest in the place of a token in clear. What fails now is done when it is seen again."""
+        collection = self.access_token_model.get_pymongo_collection()
+        with suppress(PyMongoError):
+            await collection.update_one({"_id": identity, "token": token}, {"$set": {"token": marked_digest(token)}})
 
     def _forms(self, token: str) -> dict[str, Any]:
         kept = marked_digest(token)

@@ -169,9 +169,15 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
     # --- many rows ---
 
     def of_user(self, session: Session, user_id: Any) -> list[AP]:
-        """Return a user's tokens, newest first; their `.token` is what stands in the database."""
-        statement = select(self.model).where(self._user_id == user_id, *self._alive(None))
+        """Return a user's tokens, newest first; what is in clear is rewritten first, so that none can be read."""
+        mine = self._user_id == user_id
         with session.no_autoflush:
+            clear = [AtRest(one) for one in session.scalars(select(self._token).where(mine)) if not is_marked(one)]
+            if clear and self._accept_clear:
+                with durable(session) as writing:
+                    for one in clear:
+                        writing.execute(self._change([one], {self._token: AtRest(marked_digest(one))}))
+            statement = select(self.model).where(mine, self._token.not_in(clear), *self._alive(None))
             return list(session.scalars(statement.order_by(self._created_at.desc())).unique())
 
     def revoke_all(self, session: Session, user_id: Any, keep: Any) -> int:
