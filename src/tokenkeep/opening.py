@@ -17,7 +17,7 @@ from tokenkeep.errors import ConfigurationError
 from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_environment
 from tokenkeep.lifecycle import Opened
-from tokenkeep.ports import Clock, OpenedStore, Provider
+from tokenkeep.ports import Clock, OpenedStore, Provider, Source
 from tokenkeep.registry import Registry
 from tokenkeep.runtime import Tasks, Threads
 from tokenkeep.vault import VaultCore
@@ -26,9 +26,15 @@ type Opener = Callable[..., OpenedStore]
 
 STORES: Final = {
     "sqlite": ("tokenkeep.stores.sql.opening:open_sqlite", ""),
+    "postgresql": ("tokenkeep.stores.sql.opening:open_postgresql", "postgres"),
+    "mariadb": ("tokenkeep.stores.sql.opening:open_mariadb", "mysql"),
+    "mysql": ("tokenkeep.stores.sql.opening:open_mariadb", "mysql"),
     "mongodb": ("tokenkeep.stores.mongo.opening:open_mongo", "mongo"),
 }
 """URL scheme -> where its opener is, and the extra that brings the driver."""
+
+LENT: Final = {"sqlalchemy": "tokenkeep.stores.sql.opening:open_lent"}
+"""Package of an engine or client that the caller lends -> where its opener is."""
 
 _logger = logging.getLogger("tokenkeep")
 
@@ -42,7 +48,7 @@ class SystemClock:
 
 
 def open_vault(  # the public signature and the face
-    url: str,
+    url: Source,
     *,
     asynchronous: bool,
     providers: Iterable[Provider],
@@ -66,7 +72,7 @@ def open_vault(  # the public signature and the face
 
 
 def open_issuer(  # noqa: PLR0913  # the public signature and the face
-    url: str,
+    url: Source,
     *,
     asynchronous: bool,
     lifetime: timedelta,
@@ -88,7 +94,7 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
         prefix=prefix,
         max_staleness=max_staleness,
         namespace=namespace,
-        ring=_ring(keys, store),
+        ring=_issuer_ring(keys, store),
         clock=clock or SystemClock(),
         wait=runtime,
         work=runtime,
@@ -96,10 +102,9 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
     return Opened(core, runtime, store.backend)
 
 
-def _open_store(url: str, *, asynchronous: bool, clock: Clock | None) -> OpenedStore:
+def _open_store(url: Source, *, asynchronous: bool, clock: Clock | None) -> OpenedStore:
     if not isinstance(url, str):
-        msg = f"url must be a str such as sqlite:///tokens.db, not {type(url).__name__}"
-        raise TypeError(msg)
+        return _use_lent(url, asynchronous=asynchronous, clock=clock)
     scheme, separator, _ = url.partition("://")
     dialect = scheme.partition("+")[0]
     if not separator or dialect not in STORES:
@@ -108,13 +113,27 @@ def _open_store(url: str, *, asynchronous: bool, clock: Clock | None) -> OpenedS
         msg = f"{what}; this version knows {known} (a file: sqlite:///tokens.db, memory: sqlite://)"
         raise ConfigurationError(msg)
     where, extra = STORES[dialect]
-    module, _, name = where.partition(":")
     try:
-        opener: Opener = getattr(importlib.import_module(module), name)
-        return opener(url, asynchronous=asynchronous, actor=_actor(), clock=clock)
-    except ImportError as error:
+        return _opener(where)(url, asynchronous=asynchronous, actor=_actor(), clock=clock)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "tokenkeep":
+            raise  # ours is broken, no extra brings it
         msg = f'the driver for {dialect}:// is missing ({error.name}): pip install "tokenkeep[{extra}]"'
         raise ConfigurationError(msg) from error
+
+
+def _use_lent(lent: object, *, asynchronous: bool, clock: Clock | None) -> OpenedStore:
+    where = LENT.get(type(lent).__module__.partition(".")[0])
+    if where is None:
+        msg = f"url must be a str such as sqlite:///tokens.db, or an engine to use, not {type(lent).__name__}"
+        raise TypeError(msg)
+    return _opener(where)(lent, asynchronous=asynchronous, actor=_actor(), clock=clock)
+
+
+def _opener(where: str) -> Opener:
+    module, _, name = where.partition(":")
+    opener: Opener = getattr(importlib.import_module(module), name)
+    return opener
 
 
 def _by_name(providers: Iterable[Provider]) -> dict[str, Provider]:
@@ -143,6 +162,13 @@ def _ring(keys: KeyRing | None, store: OpenedStore) -> KeyRing:
     if not path.exists():
         _logger.warning("made %s to seal the tokens with; keep a copy apart, without it they are lost", path.name)
     return KeyRing.kept_in(path)
+
+
+def _issuer_ring(keys: KeyRing | None, store: OpenedStore) -> KeyRing | None:
+    """The same for an issuer; on a server it does without where none is given, and its digests are plain SHA-256."""
+    if keys is None and not named_in_environment() and store.path is None and not store.in_memory:
+        return None
+    return _ring(keys, store)
 
 
 def _actor() -> str:
