@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tokenkeep import _checking
+from tokenkeep._kept import Kept
 from tokenkeep.digest import TokenForm, token_id
 from tokenkeep.errors import StoreError
 from tokenkeep.minting import shown
@@ -26,7 +27,7 @@ EVERYTHING: Final = "*"
 _LONGEST: Final = 128
 """Characters; no token is longer."""
 
-_KEPT: Final = 4096
+_KEPT: Final = 10_000
 """Rows that are kept beside what is shown of them."""
 
 
@@ -58,7 +59,7 @@ class Verifier:
         self._recent = recent
         self._clock = clock
         self._latest = clock.now()
-        self._kept: dict[bytes, tuple[IssuedRecord, IssuedToken]] = {}
+        self._kept: Kept[bytes, tuple[IssuedRecord, IssuedToken]] = Kept(_KEPT)
 
     async def verify(self, token: str | Secret, *, scopes: Collection[str] = ()) -> IssuedToken | None:
         """Return whose token it is; `None` for anything that is not good, and when a scope is missing."""
@@ -129,9 +130,7 @@ class Verifier:
         if kept is not None and kept[0] is record:
             return kept[1]
         token = shown(record)
-        if len(self._kept) >= _KEPT:
-            self._kept.clear()
-        self._kept[record.id] = (record, token)
+        self._kept.keep(record.id, (record, token))
         return token
 
     def now(self) -> datetime:

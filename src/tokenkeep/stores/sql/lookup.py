@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from sqlalchemy import Select
 
+from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.sqlite import FileReader
 
-KEPT: Final = 1024
+KEPT: Final = 10_000
 """How many rows are remembered in decoded form, to be handed out again while they read the same."""
 
 
@@ -34,7 +35,7 @@ class Lookup[R]:
         build: Callable[[Sequence[Any]], R],
     ) -> None:
         self._build = build
-        self._kept: dict[tuple[str | bytes, ...], tuple[Sequence[Any], R]] = {}
+        self._kept: Kept[tuple[str | bytes, ...], tuple[Sequence[Any], R]] = Kept(KEPT)
         self._database = database
         self._statement = statement
         self._reader = reader
@@ -59,9 +60,7 @@ class Lookup[R]:
         if kept is not None and kept[0] == row:
             return kept[1]
         built = self._built(row)
-        if len(self._kept) >= KEPT:
-            self._kept.clear()
-        self._kept[key] = (row, built)
+        self._kept.keep(key, (row, built))
         return built
 
     def _built(self, row: Sequence[Any]) -> R:
