@@ -18,7 +18,7 @@ from tokenkeep.model import IssuedToken
 LONGEST_BODY: Final = 8192
 """Bytes; a form with a token is much shorter."""
 
-_FIELDS: Final = 32
+_FIELDS: Final = 1000
 _FORM: Final = "application/x-www-form-urlencoded"
 _OPENAPI: Final[dict[str, Any]] = {
     "requestBody": {
@@ -29,10 +29,9 @@ _OPENAPI: Final[dict[str, Any]] = {
                     "type": "object",
                     "required": ["token"],
                     "properties": {
-                        "token": {"type": "string", "minLength": 1, "maxLength": 256},
-                        "token_type_hint": {"type": "string", "maxLength": 64, "description": "Not needed."},
+                        "token": {"type": "string", "minLength": 1},
+                        "token_type_hint": {"type": "string", "description": "Not needed."},
                     },
-                    "additionalProperties": False,
                 }
             }
         },
@@ -138,6 +137,7 @@ async def _token(request: Request) -> str:
     except ValueError:
         raise OAuthRefusal(400, "invalid_request") from None
     tokens = [value for name, value in fields if name == "token"]
-    if len(tokens) != 1 or not tokens[0] or len({name for name, _ in fields}) != len(fields):
+    hints = [value for name, value in fields if name == "token_type_hint"]
+    if len(tokens) != 1 or not tokens[0] or len(hints) > 1:
         raise OAuthRefusal(400, "invalid_request")
     return tokens[0]
