@@ -25,7 +25,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
-        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "reports", "upkeep"),
+        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "status", "reports", "upkeep"),
         *("vault", "issuer"),
     ),
     4: ("stores", "providers", "runtime", "alarms"),

@@ -17,6 +17,7 @@ from tokenkeep.model import Action, AuditEvent, IssuedToken, Purged, Statistics,
 from tokenkeep.ports import Backend, Clock, Entry, Grant, IssuedRecord, Spending, Wait, Work
 from tokenkeep.recent import Recent
 from tokenkeep.secret import Secret
+from tokenkeep.status import status_of
 from tokenkeep.uses import Sums, UseCounter
 from tokenkeep.verifying import Verifier
 
@@ -225,16 +226,7 @@ class IssuerCore:
         return await self._backend.audit.audit_trail(self._namespace, user_id, limit=limit)
 
     async def status(self) -> Status:
-        health = self._backend.health
-        tiers = await health.tiers()
-        if not all(tier.healthy for tier in tiers):
-            return Status(tiers=tiers, schema_version=None, key_ids=())
-        return Status(
-            tiers=tiers,
-            schema_version=await health.schema_version(),
-            key_ids=tuple(sorted(await self._backend.keys.keys_in_use())),
-            warnings=await health.warnings(),
-        )
+        return await status_of(self._backend)
 
     # --- clearing
 

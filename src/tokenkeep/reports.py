@@ -9,6 +9,7 @@ from tokenkeep import _checking
 from tokenkeep.model import AuditEvent, Dashboard, Statistics, Status, TokenInfo
 from tokenkeep.ports import Backend, Clock
 from tokenkeep.registry import Registry
+from tokenkeep.status import status_of
 from tokenkeep.uses import UseCounter
 
 _RECENT: Final = 10
@@ -64,13 +65,4 @@ class Reports:
         return await self._backend.audit.audit_trail(self._registry.namespace, user_id, limit=limit)
 
     async def status(self) -> Status:
-        health = self._backend.health
-        tiers = await health.tiers()
-        if not all(tier.healthy for tier in tiers):
-            return Status(tiers=tiers, schema_version=None, key_ids=())
-        return Status(
-            tiers=tiers,
-            schema_version=await health.schema_version(),
-            key_ids=tuple(sorted(await self._backend.keys.keys_in_use())),
-            warnings=await health.warnings(),
-        )
+        return await status_of(self._backend)
