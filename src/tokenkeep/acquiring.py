@@ -116,9 +116,11 @@ class Acquiring:
         versions = await self._tokens.versions(account)
         refresh = self._refresh_token(before) if isinstance(provider, Renewing) else None
         fingerprint = None if refresh is None else self._sealer.fingerprint(refresh)
-        if not await self._leases.note_intent(lease, fingerprint):
-            return None
         try:
+            if refresh is None:
+                await self._claim_code(provider, account.user_id)  # it may wait for so long that the lease is lost
+            if not await self._leases.note_intent(lease, fingerprint):
+                return None
             if isinstance(provider, Renewing) and refresh is not None:
                 granted = await self._renew(provider, lease, refresh, fingerprint)
             else:
@@ -171,6 +173,7 @@ class Acquiring:
             if newer is not None and newer != refresh:
                 return Granted(started, await self._work.call(renew, user_id, newer), kept_refresh=newer)
             try:
+                await self._claim_code(provider, user_id)
                 return await self._log_in(provider, user_id)
             except ProviderRejected as error:
                 reason = f"{refused.reason}; {error.reason}"
@@ -181,16 +184,16 @@ class Acquiring:
                 raise AcquireInDoubt(msg) from refused
 
     async def _log_in(self, provider: Provider, user_id: str) -> Granted:
-        if isinstance(provider, OneTimeCodes):
-            await self._claim_code(provider, user_id)
         started = self._clock.now()
         return Granted(started, await self._work.call(provider.acquire, user_id))
 
-    async def _claim_code(self, provider: OneTimeCodes, user_id: str) -> None:
-        """Wait for a time step of which no code was used, by whatever process, and claim it.
+    async def _claim_code(self, provider: Provider, user_id: str) -> None:
+        """Wait for a time step of which no code was used, by whatever process, and claim it; nothing without codes.
 
         The code is computed up to `lead` after this, so the steps up to then are claimed with it.
         """
+        if not isinstance(provider, OneTimeCodes):
+            return
         window = provider.code_window(user_id)
         key = self._sealer.fingerprint(Secret(f"code\x00{window.account}"), self._sealer.key_ids[0])
         period = window.period.total_seconds()
