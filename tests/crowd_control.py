@@ -37,6 +37,7 @@ class Worker:
         self.pid = self._process.pid
         self._said: list[dict[str, Any]] = []
         self._changed = threading.Condition()
+        self._telling = threading.Lock()
         self._silent = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -53,8 +54,9 @@ class Worker:
 
     def tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
+        with self._telling:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
 
     def heard(self, **words: Any) -> dict[str, Any] | None:
         """Return the first thing said that contains these words; `None` when it was not said yet."""
@@ -83,6 +85,14 @@ class Worker:
     def death(self, patience: float = PATIENCE) -> int:
         """Wait until the process is gone; return what it died of, 0 when it ended by itself."""
         return -self._process.wait(patience)
+
+    def grief(self) -> int:
+        """Wait until the process was killed or stopped; return the signal that did it."""
+        end = time.monotonic() + PATIENCE
+        while (state := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT | os.WNOHANG)) is None:
+            assert time.monotonic() < end, f"worker {self.pid} came to no grief; it said {self._said}"
+            time.sleep(0.01)
+        return state.si_status
 
     def leave(self) -> None:
         """Let the process end by itself, and see that it had nothing to complain of."""
@@ -121,13 +131,6 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.end()
-
-
-def until(condition: Any, what: str, patience: float = PATIENCE) -> None:
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end, f"it never came about that {what}"
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,8 +40,8 @@ class Fate:
 
     Args:
         point: `asked` or `granted` (before and after the provider), `returned` (the caller has the token), or SQL
-            statements joined by `; `, by their beginnings: it happens before the last of them, when it follows upon
-            the others within one connection.
+            statements joined by `; `, by their beginnings: it happens before the last of them, once the others have
+            begun in their order.
         how: the signal that the process sends itself.
     """
 
@@ -56,24 +57,23 @@ class Fate:
     def strikes(self) -> None:
         self.armed = False
         os.kill(os.getpid(), self._how)
+        time.sleep(1)  # with other threads about, the signal may take a moment
 
     def watch_sqlite(self) -> None:
         connect, expected = sqlite3.connect, self._point.split("; ")
         if " " not in self._point:  # it is no statement
             return
 
+        def about_to_run(statement: str) -> None:
+            if not self.armed or not statement.startswith(expected[0]):
+                return
+            if len(expected) == 1:
+                self.strikes()
+            else:
+                del expected[0]
+
         def watched(*args: Any, **options: Any) -> sqlite3.Connection:
             connection: sqlite3.Connection = connect(*args, **options)
-            passed = 0
-
-            def about_to_run(statement: str) -> None:
-                nonlocal passed
-                if not self.armed or not statement.startswith(expected[passed]):
-                    return
-                passed += 1
-                if passed == len(expected):
-                    self.strikes()
-
             connection.set_trace_callback(about_to_run)
             return connection
 
@@ -156,7 +156,7 @@ def main(  # a process is told everything at once
     async def tasks() -> None:
         async with AsyncTokenVault.open(url, providers=[provider], keys=ring) as vault:
             fate.armed = True
-            say(ready=face)
+            say(ready=True)
             await with_tasks(vault, callers, fate)
 
     if face == "tasks":
@@ -164,7 +164,7 @@ def main(  # a process is told everything at once
         return
     with TokenVault.open(url, providers=[provider], keys=ring) as vault:
         fate.armed = True
-        say(ready=face)
+        say(ready=True)
         with_threads(vault, callers, fate)
 
 

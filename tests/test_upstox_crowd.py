@@ -66,7 +66,7 @@ def test_eight_processes_of_a_hundred_callers_on_a_cold_key_share_one_real_login
     with Workers() as workers:
         crowd = [workers.start("crowd_workers.py", **options) for _ in range(PROCESSES)]
         for worker in crowd:
-            worker.hear(ready=face)
+            worker.hear(ready=True)
         began = time.monotonic()
         for worker in crowd:
             worker.tell("alice")
