@@ -13,7 +13,7 @@ from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import KeyRing
 from tokenkeep.lifecycle import Opened
 from tokenkeep.model import AuditEvent, IssuedToken, Purged, Statistics, Status
-from tokenkeep.ports import Clock
+from tokenkeep.ports import Clock, Source
 from tokenkeep.secret import Secret
 
 
@@ -30,7 +30,7 @@ class TokenIssuer:
     @classmethod
     def open(  # the fixed public signature
         cls,
-        url: str,
+        url: Source,
         *,
         lifetime: timedelta,
         idle: timedelta | None = None,
@@ -43,7 +43,8 @@ class TokenIssuer:
         """Open an issuer; use it with `with` or `async with`, or call `close`.
 
         Args:
-            url: where the digests are kept: `sqlite:///tokens.db`, or `sqlite://` for memory.
+            url: where the digests are kept: `sqlite:///tokens.db`, `sqlite://` for memory, `postgresql://...`,
+                `mariadb://...`; or a SQLAlchemy engine of the face's kind, which stays the caller's to close.
             lifetime: the absolute end of a token after it was issued; nothing extends it (ASVS 5.0, 7.3.2).
             idle: a token that was not used for so long has ended too (ASVS 5.0, 7.3.1); `None` for never.
             prefix: the first letters of each token, by which people and secret scanners know it.
@@ -178,7 +179,7 @@ class AsyncTokenIssuer:
     @classmethod
     def open(  # the fixed public signature
         cls,
-        url: str,
+        url: Source,
         *,
         lifetime: timedelta,
         idle: timedelta | None = None,

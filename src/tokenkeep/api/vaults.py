@@ -23,7 +23,7 @@ from tokenkeep.model import (
     Status,
     TokenInfo,
 )
-from tokenkeep.ports import Clock, Provider
+from tokenkeep.ports import Clock, Provider, Source
 from tokenkeep.vault import MIN_VALIDITY, VaultCore
 
 
@@ -40,7 +40,7 @@ class TokenVault:
     @classmethod
     def open(  # the fixed public signature
         cls,
-        url: str,
+        url: Source,
         *,
         providers: Iterable[Provider] = (),
         keys: KeyRing | None = None,
@@ -51,7 +51,8 @@ class TokenVault:
         """Open a vault; use it with `with` or `async with`, or call `close`.
 
         Args:
-            url: where the tokens are kept: `sqlite:///tokens.db`, or `sqlite://` for memory.
+            url: where the tokens are kept: `sqlite:///tokens.db`, `sqlite://` for memory, `postgresql://...`,
+                `mariadb://...`; or a SQLAlchemy engine of the face's kind, which stays the caller's to close.
             providers: where new tokens come from; none is needed to read or to `store`.
             keys: seals the tokens; `None` reads `TOKENKEEP_KEYS` or `TOKENKEEP_KEY_FILE`, and where neither
                 is set makes `<file>.key` beside a SQLite file (mode 0600) and logs that it did.
@@ -219,7 +220,7 @@ class AsyncTokenVault:
     @classmethod
     def open(  # the fixed public signature
         cls,
-        url: str,
+        url: Source,
         *,
         providers: Iterable[Provider] = (),
         keys: KeyRing | None = None,

@@ -5,7 +5,7 @@ then nothing of what was asked has happened unless the method says otherwise.
 """
 
 from tokenkeep.ports.acquired import TokenRecord, TokenStore, Use
-from tokenkeep.ports.backend import Backend, OpenedStore
+from tokenkeep.ports.backend import Backend, LentEngine, OpenedStore, Source
 from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
 from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore
@@ -31,12 +31,14 @@ __all__ = [
     "Lease",
     "LeaseState",
     "LeaseStore",
+    "LentEngine",
     "OneTimeCodes",
     "OpenedStore",
     "Provider",
     "Renewing",
     "Revoking",
     "Sealer",
+    "Source",
     "Spending",
     "TokenRecord",
     "TokenStore",

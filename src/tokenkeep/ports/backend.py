@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from tokenkeep.ports.acquired import TokenStore
 from tokenkeep.ports.common import AuditStore, Health, KeyStore
@@ -35,3 +36,18 @@ class OpenedStore:
     backend: Backend
     path: Path | None = None
     in_memory: bool = False
+
+
+class LentEngine(Protocol):
+    """A SQLAlchemy `Engine` or `AsyncEngine` that belongs to the caller and is never closed here."""
+
+    @property
+    def dialect(self) -> Any:
+        """The database that it speaks to."""
+
+    def dispose(self, close: bool = True) -> Any:  # noqa: FBT001, FBT002  # SQLAlchemy's own
+        """End its connections."""
+
+
+type Source = str | LentEngine
+"""What leads to a store: a URL, or what the caller has already opened."""

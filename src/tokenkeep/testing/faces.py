@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, Literal, Self, cast
 
 from tokenkeep import AsyncTokenIssuer, AsyncTokenVault, TokenIssuer, TokenVault
+from tokenkeep.ports import Source
 
 type Face = Literal["sync", "async"]
 
@@ -53,7 +54,7 @@ class Threaded:
         return partial(self._call, getattr(self._face, name))
 
 
-def open_vault(face: Face, url: str, **options: Any) -> AsyncTokenVault:
+def open_vault(face: Face, url: Source, **options: Any) -> AsyncTokenVault:
     """Open a vault by either face; use it by `async with` and await its methods.
 
     For the sync face nothing is opened before `async with`, where the errors of `open` come out too.
@@ -63,7 +64,7 @@ def open_vault(face: Face, url: str, **options: Any) -> AsyncTokenVault:
     return cast("AsyncTokenVault", Threaded(partial(TokenVault.open, url, **options)))
 
 
-def open_issuer(face: Face, url: str, **options: Any) -> AsyncTokenIssuer:
+def open_issuer(face: Face, url: Source, **options: Any) -> AsyncTokenIssuer:
     """Open an issuer by either face; use it by `async with` and await its methods."""
     if face == "async":
         return AsyncTokenIssuer.open(url, **options)

@@ -9,13 +9,19 @@ from tokenkeep.stores.sql.health import SqlHealth
 from tokenkeep.stores.sql.issued import SqlIssued
 from tokenkeep.stores.sql.keys import SqlKeys
 from tokenkeep.stores.sql.leases import SqlLeases
-from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.stores.sql.naming import Naming
 from tokenkeep.stores.sql.sqlite import FileReader
 from tokenkeep.stores.sql.tokens import SqlTokens
 
 
 def sql_backend(
-    database: Database, *, actor: str, clock: Clock | None = None, reader: FileReader | None = None
+    database: Database,
+    *,
+    actor: str,
+    clock: Clock | None = None,
+    reader: FileReader | None = None,
+    link: tuple[str, ...] = (),
+    naming: Naming | None = None,
 ) -> Backend:
     """Furnish the rooms of one database.
 
@@ -24,8 +30,10 @@ def sql_backend(
         actor: who the audit trail says did it.
         clock: times the leases; `None` for the database's own clock.
         reader: looks up single rows past SQLAlchemy; `None` where there is no such way.
+        link: what there is to warn of about the way to the server.
+        naming: what the tables are called, when not as usual.
     """
-    tables = Tables()
+    tables = (naming or Naming()).tables()
     audit = SqlAudit(database, tables, actor=actor)
     leases = SqlLeases(database, tables, audit, clock=clock)
     return Backend(
@@ -34,5 +42,5 @@ def sql_backend(
         issued=SqlIssued(database, tables, audit, reader=reader),
         audit=audit,
         keys=SqlKeys(database, tables),
-        health=SqlHealth(database, tables, reader=reader),
+        health=SqlHealth(database, tables, reader=reader, link=link),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, inspect, select, text
 
 from tokenkeep.errors import SchemaMismatch, StoreError
 from tokenkeep.model import TierStatus
+from tokenkeep.stores.sql.creating import create_missing
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.durability import unsafe_settings
 from tokenkeep.stores.sql.errors import Conflict
@@ -62,7 +64,7 @@ class SqlHealth:
         if found is not None and found > SCHEMA_VERSION:
             way_out = "it was written by a newer tokenkeep; upgrade this program"
         else:
-            way_out = "this program cannot bring it up to date; restore it from a backup or point the URL elsewhere"
+            way_out = "run `tokenkeep db upgrade` once, with a URL that may change tables"
         reason = f"{self._database.name} holds schema {found}, this program needs {SCHEMA_VERSION}: {way_out}"
         return SchemaMismatch(reason, found=found, expected=SCHEMA_VERSION)
 
@@ -89,11 +91,11 @@ class SqlHealth:
 
     @writes(Doubt.REPEAT)
     async def _create_all(self, transaction: Transaction) -> None:
-        """Create what is missing, one process at a time; where DDL is no part of the transaction a rest is made up for."""
+        """Create what is missing, one process at a time; MariaDB may stop half-way, and the next time does the rest."""
         lock, unlock = _LOCKS.get(self._database.dialect.name, (None, None))
         if lock is not None:
             await transaction.run(lock)
-        await transaction.plainly(self._tables.metadata.create_all)
+        await transaction.plainly(partial(create_missing, metadata=self._tables.metadata))
         if await transaction.first(self._read, {"n": _VERSION}) is None:
             await transaction.run(self._write, {"name": _VERSION, "value": str(SCHEMA_VERSION)})
         if unlock is not None:

@@ -38,8 +38,10 @@ class Limits:
         Raises:
             ConfigurationError: a value is no number, or out of range.
         """
-        given = {field.name: options.pop(field.name) for field in fields(cls) if field.name in options}
-        return cls(**{name: _number(name, text) for name, text in given.items()})
+        given: dict[str, Any] = {
+            field.name: _number(field.name, options.pop(field.name)) for field in fields(cls) if field.name in options
+        }
+        return cls(**given)
 
     def pool(self) -> Mapping[str, Any]:
         """Return what SQLAlchemy's pools take."""

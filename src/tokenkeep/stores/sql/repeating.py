@@ -118,8 +118,8 @@ def reads[S: _Room, **P, R](
     """Run a method in a transaction that only reads, which it takes as its first argument."""
 
     @wraps(method)
-    async def reading(self: S, *args: P.args, **options: P.kwargs) -> R:
-        return await self._database.read(lambda transaction: method(self, transaction, *args, **options))  # noqa: SLF001  # the rooms are one package
+    async def reading(self: S, /, *args: P.args, **options: P.kwargs) -> R:
+        return await self._database.read(lambda transaction: method(self, transaction, *args, **options))
 
     return reading
 
@@ -136,10 +136,8 @@ def writes[S: _Room, **P, R](
         method: Callable[Concatenate[S, Any, P], Awaitable[R]],
     ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
         @wraps(method)
-        async def writing(self: S, *args: P.args, **options: P.kwargs) -> R:
-            return await self._database.write(  # noqa: SLF001  # the rooms are one package
-                lambda transaction: method(self, transaction, *args, **options), doubt
-            )
+        async def writing(self: S, /, *args: P.args, **options: P.kwargs) -> R:
+            return await self._database.write(lambda transaction: method(self, transaction, *args, **options), doubt)
 
         return writing
 

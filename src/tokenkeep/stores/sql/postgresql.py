@@ -1,0 +1,92 @@
+"""PostgreSQL: how its connections are made, by psycopg 3 or by asyncpg."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+
+from tokenkeep.errors import ConfigurationError
+from tokenkeep.stores.sql import tls
+from tokenkeep.stores.sql.address import Address
+
+EXAMPLE: Final = "postgresql://user:password@host:5432/database"
+
+DRIVERS: Final = {False: ("psycopg",), True: ("psycopg", "asyncpg")}
+
+_VERIFY: Final = "add sslmode=verify-full and sslrootcert=<the authority's file> to the URL"
+_FALSE: Final = ("off", "false", "no", "0")
+
+
+class Link:
+    """How to connect: the driver and what it is told.
+
+    Attributes:
+        warnings: that the link is not verified.
+        prepares: whether statements may be prepared; not behind a pooler that hands on connections by transaction.
+    """
+
+    def __init__(self, address: Address, *, asynchronous: bool) -> None:
+        self.address = address
+        self.driver = address.choose_driver(DRIVERS, asynchronous=asynchronous)
+        options = dict(address.options)
+        verified = options.get("sslmode") == "verify-full"
+        self.warnings = tls.warnings(address, way_out=_VERIFY, verified=verified)
+        self.prepares = options.pop("prepare", "on").lower() not in _FALSE
+        self.arguments = self._of_asyncpg(options) if self.driver == "asyncpg" else self._of_psycopg(options)
+
+    def _of_psycopg(self, options: dict[str, str]) -> dict[str, Any]:
+        """Hand everything on to libpq, which knows its own options."""
+        given: dict[str, Any] = {**options, "connect_timeout": max(1, round(self.address.limits.connect_timeout))}
+        return given if self.prepares else {**given, "prepare_threshold": None}
+
+    def _of_asyncpg(self, options: dict[str, str]) -> dict[str, Any]:
+        """Translate libpq's options into asyncpg's."""
+        limits = self.address.limits
+        given: dict[str, Any] = {"timeout": limits.connect_timeout, "command_timeout": limits.statement_timeout}
+        secured = tls.of_postgresql(options)
+        if secured is not None:
+            given["ssl"] = secured
+        if "target_session_attrs" in options:
+            given["target_session_attrs"] = options.pop("target_session_attrs")
+        if "application_name" in options:
+            given["server_settings"] = {"application_name": options.pop("application_name")}
+        if "passfile" in options:
+            given["passfile"] = options.pop("passfile")
+        if options:
+            msg = f"asyncpg does not take {', '.join(sorted(options))} in the URL; leave it out, or take psycopg"
+            raise ConfigurationError(msg)
+        if not self.prepares:
+            given |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        return given
+
+
+def open_engine(link: Link, *, asynchronous: bool) -> Engine | AsyncEngine:
+    """Make an engine; nothing is connected yet."""
+    url, options = link.address.with_driver(link.driver), _options(link)
+    if not asynchronous:
+        engine = create_engine(url, poolclass=QueuePool, **options)
+        _bound(engine, link)
+        return engine
+    if link.driver == "psycopg":
+        from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
+
+        options["connect_args"]["async_creator_fn"] = psycopg_bounded.connector(link.address.limits.statement_timeout)
+    return create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
+
+
+def _options(link: Link) -> dict[str, Any]:
+    pool: Mapping[str, Any] = link.address.limits.pool()
+    return {**pool, "connect_args": dict(link.arguments), "hide_parameters": True}
+
+
+def _bound(engine: Engine, link: Link) -> None:
+    """Give each connection a bound for the time of a statement, which libpq does not have."""
+    from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return psycopg_bounded.connect(link.address.limits.statement_timeout, *arguments, **options)
