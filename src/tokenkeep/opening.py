@@ -17,7 +17,7 @@ from tokenkeep.errors import ConfigurationError
 from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_environment
 from tokenkeep.lifecycle import Opened
-from tokenkeep.ports import Clock, OpenedStore, Provider, Source
+from tokenkeep.ports import Backend, Clock, OpenedStore, Provider, Source
 from tokenkeep.registry import Registry
 from tokenkeep.runtime import Tasks, Threads
 from tokenkeep.vault import VaultCore
@@ -100,6 +100,11 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
         work=runtime,
     )
     return Opened(core, runtime, store.backend)
+
+
+def open_backend(url: str) -> Backend:
+    """Open a store for the sync face, without a service on it; nothing is read or written yet."""
+    return _open_store(url, asynchronous=False, clock=None).backend
 
 
 def _open_store(url: Source, *, asynchronous: bool, clock: Clock | None) -> OpenedStore:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tokenkeep.cli import exits, keys, reports, tokens, upkeep
+from tokenkeep.cli import db, exits, keys, reports, tokens, upkeep
 from tokenkeep.cli.demo.command import demo
 from tokenkeep.cli.importing import import_file
 from tokenkeep.cli.screen import Screen
@@ -38,6 +38,7 @@ def _app() -> typer.Typer:
     for name, function in (("new", keys.new), ("list", keys.listed), ("rotate", keys.rotate)):
         ring.command(name)(function)
     made.add_typer(ring, name="keys")
+    made.add_typer(db.group(plain), name="db")
     return made
 
 

@@ -12,6 +12,7 @@ from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore
 from tokenkeep.ports.providing import CodeWindow, ExpiryPolicy, OneTimeCodes, Provider, Renewing, Revoking
 from tokenkeep.ports.running import Clock, Wait, Work
 from tokenkeep.ports.sealing import Binding, Sealer
+from tokenkeep.ports.transfer import Room, Row, Transferable
 
 __all__ = [
     "AuditStore",
@@ -37,11 +38,14 @@ __all__ = [
     "Provider",
     "Renewing",
     "Revoking",
+    "Room",
+    "Row",
     "Sealer",
     "Source",
     "Spending",
     "TokenRecord",
     "TokenStore",
+    "Transferable",
     "Use",
     "Wait",
     "Work",

@@ -10,11 +10,16 @@ from tokenkeep.ports.acquired import TokenStore
 from tokenkeep.ports.common import AuditStore, Health, KeyStore
 from tokenkeep.ports.issued import IssuedStore
 from tokenkeep.ports.leasing import LeaseStore
+from tokenkeep.ports.transfer import Transferable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """The rooms of one backend, opened and closed together."""
+    """The rooms of one backend, opened and closed together.
+
+    Attributes:
+        transfer: `None` where whole stores cannot be moved from or to.
+    """
 
     tokens: TokenStore
     leases: LeaseStore
@@ -22,6 +27,7 @@ class Backend:
     audit: AuditStore
     keys: KeyStore
     health: Health
+    transfer: Transferable | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.naming import Naming
 from tokenkeep.stores.sql.sqlite import FileReader
 from tokenkeep.stores.sql.tokens import SqlTokens
+from tokenkeep.stores.sql.transfer import SqlTransfer
 
 
 def sql_backend(
@@ -42,5 +43,6 @@ def sql_backend(
         issued=SqlIssued(database, tables, audit, reader=reader),
         audit=audit,
         keys=SqlKeys(database, tables),
+        transfer=SqlTransfer(database, tables),
         health=SqlHealth(database, tables, reader=reader, link=link),
     )

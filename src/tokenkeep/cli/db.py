@@ -1,0 +1,28 @@
+"""`tokenkeep db`: commands on the database itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import typer
+
+from tokenkeep.cli.database import copying, schema
+
+COMMANDS: Final = (
+    ("init", schema.init),
+    ("upgrade", schema.upgrade),
+    ("current", schema.current),
+    ("check", schema.check),
+    ("sql", schema.sql),
+    ("copy", copying.copy),
+)
+"""In the order in which the help shows them."""
+
+
+def group(options: Mapping[str, Any]) -> typer.Typer:
+    """Make the group; the options are those of every group of the command."""
+    made = typer.Typer(help="The database itself: its schema, its roles, moving it.", **options)
+    for name, function in COMMANDS:
+        made.command(name)(function)
+    return made

@@ -1,0 +1,35 @@
+"""Moving a whole store to another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+type Row = Mapping[str, Any]
+"""A whole row by the names of the columns in SQL: text, whole numbers, bytes, aware UTC times, and what JSON holds."""
+
+
+class Room(StrEnum):
+    """The kinds of row, in the order in which they are moved: the keys first, the trail last."""
+
+    KEYS = "key"
+    STEPS = "step"
+    LEASES = "lease"
+    TOKENS = "token"
+    ISSUED = "issued"
+    AUDIT = "audit"
+
+
+@runtime_checkable
+class Transferable(Protocol):
+    """A backend whose rows can be read and added as they are. Nothing is opened: sealed values move sealed."""
+
+    async def count_rows(self, room: Room) -> int:
+        """Return how many rows there are."""
+
+    async def read_rows(self, room: Room, *, after: Row | None, limit: int) -> list[Row]:
+        """Return the next rows in the order of their keys, past the row `after`."""
+
+    async def add_rows(self, room: Room, rows: Sequence[Row]) -> int:
+        """Add the rows whose key is not there yet, in one transaction; return how many. Safe to repeat."""

@@ -1,0 +1,1 @@
+"""One module a revision. Each is frozen when it is released; `Tables` is what they lead to together."""
