@@ -16,9 +16,17 @@ class Mongo(Server):
     """A replica set of one.
 
     Add `--sync-on-commit` when every acknowledged write must survive kill -9; it is slower.
+
+    Args:
+        options: more options for the server's command line.
+        client_options: what our own client needs, for TLS say.
     """
 
     name = "mongo"
+
+    def __init__(self, *options: str, **client_options: Any) -> None:
+        super().__init__(*options)
+        self.client_options = client_options
 
     def install(self) -> None:
         self._program()
@@ -38,7 +46,7 @@ class Mongo(Server):
 
     def connect(self, **options: Any) -> MongoClient[dict[str, Any]]:
         """Return a client; it is up to the caller to close it."""
-        given = {"serverSelectionTimeoutMS": 2000, "heartbeatFrequencyMS": 500, **options}
+        given = {"serverSelectionTimeoutMS": 2000, "heartbeatFrequencyMS": 500, **self.client_options, **options}
         return MongoClient(self.host, self.port, **given)
 
     def url(self, database: str) -> str:

@@ -25,6 +25,9 @@ type Change = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 PATIENCE: Final = 10.0
 """Seconds for one call of a store, a whole transaction with its repetitions included."""
 
+REACH: Final = 5.0
+"""Seconds in which a server must be found at opening."""
+
 _MAJORITY: Final = ReadConcern("majority")
 _SNAPSHOT: Final = ReadConcern("snapshot")
 _DURABLE: Final = WriteConcern("majority", j=True)
@@ -104,6 +107,7 @@ class Database:
         name: what errors call it; never a data source name.
         asynchronous: which kind of client `connect` makes.
         patience: seconds for one call.
+        reach: seconds for the first call, in which a server must be found.
         owned: whether `close` closes the client: who opens, closes.
     """
 
@@ -115,6 +119,7 @@ class Database:
         name: str,
         asynchronous: bool,
         patience: float = PATIENCE,
+        reach: float = REACH,
         owned: bool = True,
     ) -> None:
         self.name = name
@@ -122,6 +127,7 @@ class Database:
         self._connect = connect
         self._database = database
         self._patience = patience
+        self._reach = min(reach, patience)
         self._owned = owned
         self._lock = threading.Lock()
         self._client: Client | None = None
@@ -133,6 +139,12 @@ class Database:
         """Ask for single things, each for itself."""
         with translated(self.name), pymongo.timeout(self._patience):
             yield Calls(self.handle())
+
+    async def hello(self) -> Mapping[str, Any]:
+        """Ask the server what it is: the first call of all."""
+        with translated(self.name), pymongo.timeout(self._reach):
+            said: Mapping[str, Any] = await settle(self.handle().client.admin.command("hello"))
+        return said
 
     async def transact[T](self, work: Callable[[Calls], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again from the start whenever another transaction was in its way.

@@ -39,8 +39,7 @@ class MongoHealth:
     async def _check_deployment(self) -> None:
         """Refuse what has no transactions: without them a change could lose its audit entry."""
         name = self._database.name
-        with translated(name), pymongo.timeout(PATIENCE):
-            hello = await settle(self._database.handle().client.admin.command("hello"))
+        hello = await self._database.hello()
         if not (hello.get("setName") or hello.get("msg") == "isdbgrid"):
             msg = (
                 f"{name}: a single server without replica set has no transactions; start it with --replSet and call "

@@ -14,10 +14,10 @@ from pymongo.uri_parser import split_options
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.ports import Clock, OpenedStore
 from tokenkeep.stores.mongo.backend import mongo_backend
-from tokenkeep.stores.mongo.database import PATIENCE, Client, Database
+from tokenkeep.stores.mongo.database import PATIENCE, REACH, Client, Database
 
-_DEFAULTS: Final = {"serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000}
-"""Milliseconds; PyMongo's own are 30 and 20 seconds. Whatever stands in the URL counts instead."""
+_CONNECT: Final = 5000
+"""Milliseconds for a connection, unless the URL says otherwise (`connectTimeoutMS`); PyMongo's own are 20,000."""
 
 _NAME: Final = re.compile(r'[^\\/. "$*<>:|?@\x00-\x1f]{1,63}')
 """MongoDB's manual, "Naming Restrictions"; without `@` too, which would be a piece of a user name or password."""
@@ -29,11 +29,11 @@ def open_mongo(url: str, *, asynchronous: bool, actor: str, clock: Clock | None)
     """Open a database of a replica set or of a sharded cluster."""
     parts = _split(url)
     options = _options(parts.query)
-    defaults = {option: value for option, value in _DEFAULTS.items() if option.lower() not in options}
+    connecting = int(options.get("connecttimeoutms", _CONNECT))
 
     def connect() -> Client:
         kind: Any = AsyncMongoClient if asynchronous else MongoClient
-        client: Client = kind(url, connect=False, appname="tokenkeep", retryWrites=True, **defaults)
+        client: Client = kind(url, connect=False, appname="tokenkeep", retryWrites=True, connectTimeoutMS=connecting)
         return client
 
     _check(connect)
@@ -43,7 +43,8 @@ def open_mongo(url: str, *, asynchronous: bool, actor: str, clock: Clock | None)
         name,
         name=f"the MongoDB database {name}",
         asynchronous=asynchronous,
-        patience=float(options.get("timeoutms", PATIENCE * 1000)) / 1000,
+        patience=_seconds(options, "timeoutms", PATIENCE),
+        reach=_seconds(options, "serverselectiontimeoutms", REACH),
     )
     return OpenedStore(backend=mongo_backend(database, actor=actor, clock=clock))
 
@@ -69,6 +70,11 @@ def _options(query: str) -> Mapping[str, Any]:
             msg = f"PyMongo's MongoClient does not take these options with these values: {', '.join(sorted(given))}"
             raise ConfigurationError(msg) from None
     return given
+
+
+def _seconds(options: Mapping[str, Any], name: str, default: float) -> float:
+    """Return a time-out of the URL in seconds; 0 there, PyMongo's word for none, is ours for the default."""
+    return float(options.get(name, 0)) / 1000 or default
 
 
 def _check(connect: Any) -> None:
