@@ -19,8 +19,8 @@ def passed(requirement: str, test: str, folder: Path, *, sqlalchemy: str = "2.0"
     original = (source(requirement) / "tests" / test).read_bytes()
     assert (folder / "tests" / test).read_bytes() == original
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nmarkers = authentication\n")
-    command = [
-        python(sqlalchemy),
+    command: list[str] = [
+        str(python(sqlalchemy)),
         "-m",
         "pytest",
         "-q",

@@ -125,7 +125,8 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
             writing.flush()
         if writing is not session:
             session.add(access_token)
-        session.refresh(access_token)
+        with session.no_autoflush:
+            session.refresh(access_token)
         show(access_token, bearer)
         return access_token  # type: ignore[no-any-return]
 
@@ -223,7 +224,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         return str(token)
 
     def _reread(self, session: Session, access_token: AP) -> AP:
-        with suppress(InvalidRequestError):  # rewritten or deleted just now: it stays as it was read
+        with suppress(InvalidRequestError), session.no_autoflush:  # deleted just now: it stays as it was read
             if access_token not in session:
                 session.add(access_token)
             session.refresh(access_token)
