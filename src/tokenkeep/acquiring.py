@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, cast
@@ -75,6 +75,10 @@ class Granted:
     kept_refresh: Secret | None = None
 
 
+class _ClaimMissed(Exception):  # it leaves this module never
+    """The login was to begin later than its claim on a one-time code allows."""
+
+
 class Acquiring:
     """Log in or renew at a provider and put the result in place.
 
@@ -115,16 +119,13 @@ class Acquiring:
         before = {record.kind: record for record in await self._tokens.loaded(account)}
         versions = await self._tokens.versions(account)
         refresh = self._refresh_token(before) if isinstance(provider, Renewing) else None
-        fingerprint = None if refresh is None else self._sealer.fingerprint(refresh)
         try:
             if refresh is None:
-                await self._claim_code(provider, account.user_id)  # it may wait for so long that the lease is lost
-            if not await self._leases.note_intent(lease, fingerprint):
-                return None
-            if isinstance(provider, Renewing) and refresh is not None:
-                granted = await self._renew(provider, lease, refresh, fingerprint)
+                granted = await self._log_in(provider, lease)
             else:
-                granted = await self._log_in(provider, account.user_id)
+                granted = await self._renew(provider, lease, refresh)
+            if granted is None:
+                return None
             new_tokens = _checked(granted.tokens)
             _same_subject(before, new_tokens)
         except ProviderError as error:
@@ -160,10 +161,13 @@ class Acquiring:
                 return self._sealer.open(record.refresh_sealed, binding(record, REFRESH))
         return None
 
-    async def _renew(self, provider: Provider, lease: Lease, refresh: Secret, fingerprint: bytes | None) -> Granted:
+    async def _renew(self, provider: Provider, lease: Lease, refresh: Secret) -> Granted | None:
         """Spend the refresh token; where it is refused, look whether somebody else has, and then log in anew."""
         renew = cast("Renewing", provider).renew
         user_id = lease.account.user_id
+        fingerprint = self._sealer.fingerprint(refresh)
+        if not await self._leases.note_intent(lease, fingerprint):
+            return None
         started = self._clock.now()
         try:
             return Granted(started, await self._work.call(renew, user_id, refresh), kept_refresh=refresh)
@@ -173,8 +177,7 @@ class Acquiring:
             if newer is not None and newer != refresh:
                 return Granted(started, await self._work.call(renew, user_id, newer), kept_refresh=newer)
             try:
-                await self._claim_code(provider, user_id)
-                return await self._log_in(provider, user_id)
+                return await self._log_in(provider, lease)
             except ProviderRejected as error:
                 reason = f"{refused.reason}; {error.reason}"
                 if lease.unfinished is None or lease.fingerprint != fingerprint:
@@ -183,26 +186,45 @@ class Acquiring:
                 msg = f"{lost}; {reason}"
                 raise AcquireInDoubt(msg) from refused
 
-    async def _log_in(self, provider: Provider, user_id: str) -> Granted:
-        started = self._clock.now()
-        return Granted(started, await self._work.call(provider.acquire, user_id))
+    async def _log_in(self, provider: Provider, lease: Lease) -> Granted | None:
+        """Log in; `None` when the lease was lost, as it may be while the login waits for its one-time code."""
+        user_id = lease.account.user_id
+        while True:
+            begin_by = await self._claim_code(provider, user_id)
+            if not await self._leases.note_intent(lease, None):
+                return None
+            started = self._clock.now()
+            try:
+                return Granted(started, await self._work.call(self._begin, provider, user_id, begin_by))
+            except _ClaimMissed:
+                continue
 
-    async def _claim_code(self, provider: Provider, user_id: str) -> None:
-        """Wait for a time step of which no code was used, by whatever process, and claim it; nothing without codes.
+    def _begin(
+        self, provider: Provider, user_id: str, begin_by: datetime | None
+    ) -> Sequence[NewToken] | Awaitable[Sequence[NewToken]]:
+        """Begin a login while its claim holds: a thread may have waited long for its turn to run this."""
+        if begin_by is not None and self._clock.now() > begin_by:
+            raise _ClaimMissed
+        return provider.acquire(user_id)
 
-        The code is computed up to `lead` after this, so the steps up to then are claimed with it.
+    async def _claim_code(self, provider: Provider, user_id: str) -> datetime | None:
+        """Wait for a time step of which no code was used, by whatever process, and claim it.
+
+        The code is computed up to `lead` after this, so the steps up to then are claimed with it. Return when
+        the login must have begun; `None` for a provider without such codes.
         """
         if not isinstance(provider, OneTimeCodes):
-            return
+            return None
         window = provider.code_window(user_id)
         key = self._sealer.fingerprint(Secret(f"code\x00{window.account}"), self._sealer.key_ids[0])
         period = window.period.total_seconds()
         while True:
-            now = self._clock.now().timestamp()
+            claimed_at = self._clock.now()
+            now = claimed_at.timestamp()
             step = math.floor(now / period)
             upto = math.floor((now + window.lead.total_seconds()) / period)
             if await self._leases.claim_step(key, after=step - 1, upto=upto):
-                return
+                return claimed_at + window.begin_within
             await self._wait.sleep((step + 1) * period - now)
 
     def end(self, provider: Provider | None, new: NewToken, started: datetime) -> datetime | None:

@@ -66,11 +66,13 @@ class CodeWindow:
     Attributes:
         account: what the codes belong to, whatever user id it is kept under; it is digested before it is stored.
         period: the time step.
-        lead: how long after the start of a login the code may be computed at the latest.
+        begin_within: how soon after its claim on a code the login begins; later, it claims another.
+        lead: how long after the claim the code may be sent at the latest.
     """
 
     account: str
     period: timedelta
+    begin_within: timedelta
     lead: timedelta
 
 

@@ -97,7 +97,12 @@ class UpstoxProvider:
         with self._named(user_id):
             credentials = self._credentials_of(user_id)
         lead = timedelta(seconds=SLOWEST_CODE) + _CLAIMING
-        return CodeWindow(account=f"upstox:{credentials.username}", period=timedelta(seconds=TIME_STEP), lead=lead)
+        return CodeWindow(
+            account=f"upstox:{credentials.username}",
+            period=timedelta(seconds=TIME_STEP),
+            begin_within=_CLAIMING,
+            lead=lead,
+        )
 
     def _credentials_of(self, user_id: str) -> UpstoxCredentials:
         if isinstance(self._credentials, UpstoxCredentials):

@@ -269,4 +269,6 @@ class OneTimeCodeProvider(FakeProvider):
 
     def code_window(self, user_id: str) -> CodeWindow:
         """Tell which code the next login of this user will use."""
-        return CodeWindow(account=f"{self.name}/{user_id}", period=self.period, lead=timedelta(seconds=1))
+        return CodeWindow(
+            account=f"{self.name}/{user_id}", period=self.period, begin_within=self.period, lead=timedelta(seconds=1)
+        )
