@@ -7,8 +7,8 @@ import importlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -23,6 +23,7 @@ from tokenkeep.runtime import Tasks, Threads
 from tokenkeep.vault import VaultCore
 
 type Opener = Callable[..., OpenedStore]
+type CacheOpener = Callable[..., Backend]
 
 STORES: Final = {
     "sqlite": ("tokenkeep.stores.sql.opening:open_sqlite", ""),
@@ -35,6 +36,10 @@ STORES: Final = {
 
 LENT: Final = {"sqlalchemy": "tokenkeep.stores.sql.opening:open_lent"}
 """Package of an engine or client that the caller lends -> where its opener is."""
+
+_REDIS: Final = ("tokenkeep.stores.redis.opening:put_in_front", "redis")
+CACHES: Final = {"redis": _REDIS, "rediss": _REDIS, "valkey": _REDIS, "valkeys": _REDIS}
+"""URL scheme -> what puts a cache in front of a backend, and the extra that brings the driver."""
 
 _logger = logging.getLogger("tokenkeep")
 
@@ -60,15 +65,12 @@ def open_vault(  # the public signature and the face
     """Wire a vault; nothing is read or written before it is started."""
     _checking.label(namespace, "namespace")
     registry = Registry(namespace, _by_name(providers))
-    if cache is not None:
-        msg = "this version has no cache tier; leave cache= out"
-        raise ConfigurationError(msg)
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
+    ring, clock = _ring(keys, store), clock or SystemClock()
+    backend = _behind(cache, store.backend, ring, asynchronous=asynchronous, clock=clock)
     runtime = Tasks() if asynchronous else Threads()
-    core = VaultCore(
-        store.backend, registry, _ring(keys, store), clock=clock or SystemClock(), wait=runtime, work=runtime
-    )
-    return Opened(core, runtime, store.backend)
+    core = VaultCore(backend, registry, ring, clock=clock, wait=runtime, work=runtime)
+    return Opened(core, runtime, backend)
 
 
 def open_issuer(  # noqa: PLR0913  # the public signature and the face
@@ -118,13 +120,39 @@ def _open_store(url: Source, *, asynchronous: bool, clock: Clock | None) -> Open
         msg = f"{what}; this version knows {known} (a file: sqlite:///tokens.db, memory: sqlite://)"
         raise ConfigurationError(msg)
     where, extra = STORES[dialect]
-    try:
+    with _driver(dialect, extra):
         return _opener(where)(url, asynchronous=asynchronous, actor=_actor(), clock=clock)
+
+
+@contextmanager
+def _driver(dialect: str, extra: str) -> Iterator[None]:
+    """Name the extra that brings a driver which is not installed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "tokenkeep":
             raise  # ours is broken, no extra brings it
         msg = f'the driver for {dialect}:// is missing ({error.name}): pip install "tokenkeep[{extra}]"'
         raise ConfigurationError(msg) from error
+
+
+def _behind(cache: str | None, durable: Backend, ring: KeyRing, *, asynchronous: bool, clock: Clock) -> Backend:
+    """Return the backend behind the cache of this URL."""
+    if cache is None:
+        return durable
+    if not isinstance(cache, str):
+        msg = f"cache must be a URL such as redis://host:6379/0, not {type(cache).__name__}"
+        raise TypeError(msg)
+    scheme, separator, _ = cache.partition("://")
+    dialect = scheme.partition("+")[0]
+    if not separator or dialect not in CACHES:
+        msg = "unknown URL scheme of the cache; this version knows redis://, rediss://, valkey:// and valkeys://"
+        raise ConfigurationError(msg)
+    where, extra = CACHES[dialect]
+    module, _, name = where.partition(":")
+    with _driver(dialect, extra):
+        put_in_front: CacheOpener = getattr(importlib.import_module(module), name)
+    return put_in_front(cache, durable, asynchronous=asynchronous, sealer=ring, clock=clock)
 
 
 def _use_lent(lent: object, *, asynchronous: bool, clock: Clock | None) -> OpenedStore:

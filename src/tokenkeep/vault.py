@@ -27,7 +27,20 @@ from tokenkeep.model import (
     Action,
     NewToken,
 )
-from tokenkeep.ports import Backend, Clock, Entry, Lease, Provider, Revoking, Sealer, TokenRecord, Use, Wait, Work
+from tokenkeep.ports import (
+    Backend,
+    Clock,
+    Entry,
+    Lease,
+    NearTokens,
+    Provider,
+    Revoking,
+    Sealer,
+    TokenRecord,
+    Use,
+    Wait,
+    Work,
+)
 from tokenkeep.registry import Registry
 from tokenkeep.reports import Reports
 from tokenkeep.upkeep import Upkeep
@@ -53,6 +66,7 @@ class VaultCore:
     ) -> None:
         self._backend = backend
         self._tokens = backend.tokens
+        self._near = backend.tokens if isinstance(backend.tokens, NearTokens) else None
         self._registry = registry
         self._sealer = sealer
         self._clock = clock
@@ -99,7 +113,7 @@ class VaultCore:
     ) -> AcquiredToken | None:
         account = self._registry.account(user_id, provider)
         _checking.span(min_validity, "min_validity", zero=True)
-        record = await self._in_place(account, _checking.label(kind, "kind"))
+        record = await self._at_hand(account, _checking.label(kind, "kind"), min_validity)
         now = self._clock.now()
         return self._hand_out(record, now) if _usable(record, now, min_validity) else None
 
@@ -113,7 +127,7 @@ class VaultCore:
     ) -> AcquiredToken:
         account = self._registry.account(user_id, provider)
         _checking.span(min_validity, "min_validity", zero=True)
-        record = await self._in_place(account, _checking.label(kind, "kind"))
+        record = await self._at_hand(account, _checking.label(kind, "kind"), min_validity)
         now = self._clock.now()
         if _usable(record, now, min_validity):
             return self._hand_out(record, now)
@@ -239,6 +253,14 @@ class VaultCore:
             return None if landed is None else self._wanted(account, landed, new_token.kind)
 
         return self._open(await self._flight.run(account, ready=nothing, attempt=write, forced=True))
+
+    async def _at_hand(self, account: Account, kind: str, needed: timedelta) -> TokenRecord | None:
+        """The token in place; what is only remembered must be good to hand out, for it decides nothing else."""
+        if self._near is not None and account not in self._unwritten:
+            record = await self._near.recall(account, kind)
+            if _usable(record, self._clock.now(), needed):
+                return record
+        return await self._in_place(account, kind)
 
     async def _in_place(self, account: Account, kind: str) -> TokenRecord | None:
         """The token in place, be it in the database or, granted and not yet written, here."""

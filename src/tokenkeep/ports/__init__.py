@@ -4,7 +4,7 @@ The contract stands here; a backend repeats nothing. Every store method may rais
 then nothing of what was asked has happened unless the method says otherwise.
 """
 
-from tokenkeep.ports.acquired import TokenRecord, TokenStore, Use
+from tokenkeep.ports.acquired import NearTokens, TokenRecord, TokenStore, Use
 from tokenkeep.ports.backend import Backend, LentEngine, OpenedStore, Source
 from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
@@ -33,6 +33,7 @@ __all__ = [
     "LeaseState",
     "LeaseStore",
     "LentEngine",
+    "NearTokens",
     "OneTimeCodes",
     "OpenedStore",
     "Provider",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tokenkeep.model import (
     Account,
@@ -51,6 +51,17 @@ class Use:
     token_id: str
     count: int
     last_used_at: datetime
+
+
+@runtime_checkable
+class NearTokens(Protocol):
+    """A store that may know a token in place without asking where it is kept. An extra power of a `TokenStore`."""
+
+    async def recall(self, account: Account, kind: str) -> TokenRecord | None:
+        """Return a token that was in place a moment ago; `None` when `load` has to be asked. Never raises.
+
+        It is good for handing out and for nothing else: what decides over a login asks `load`.
+        """
 
 
 class TokenStore(Protocol):

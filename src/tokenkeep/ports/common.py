@@ -69,7 +69,7 @@ class Health(Protocol):
         """
 
     async def tiers(self) -> tuple[TierStatus, ...]:
-        """Tell how each tier is; never raises, never shows a data source name."""
+        """Tell how each tier is, the durable one first; never raises, never shows a data source name."""
 
     async def schema_version(self) -> int | None:
         """Return the schema version; `None` when it cannot be asked."""

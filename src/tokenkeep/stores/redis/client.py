@@ -1,0 +1,130 @@
+"""A client of redis-py of any kind, spoken to in one way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from tokenkeep._stepping import settle
+from tokenkeep.stores.redis.address import Address
+
+PATIENCE: Final = 0.1
+"""Seconds for each wait on a socket: to connect, to be answered."""
+
+
+class Busy(Exception):
+    """Another thread is connecting, and takes its time."""
+
+
+class Clients:
+    """The client of this process and, on the async face, of this event loop: made when wanted, again elsewhere."""
+
+    def __init__(self, address: Address, *, asynchronous: bool) -> None:
+        self._connect = _connecting(address, asynchronous=asynchronous)
+        self._asynchronous = asynchronous
+        self._patience = address.timeout or PATIENCE
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._loop: object = None
+        self._forgotten: list[Any] = []
+
+    def client(self) -> Any:
+        """Return the client.
+
+        Raises:
+            Busy: somebody else has been connecting for too long.
+        """
+        loop = asyncio.get_running_loop() if self._asynchronous else None
+        client = self._client
+        return client if client is not None and loop is self._loop else self._renewed(loop)
+
+    def _renewed(self, loop: object) -> Any:
+        if not self._lock.acquire(timeout=self._patience):
+            raise Busy
+        try:
+            if self._client is None or loop is not self._loop:
+                self._forgotten.append(self._client)
+                self._client = None
+                self._client, self._loop = self._connect(), loop
+            return self._client
+        finally:
+            self._lock.release()
+
+    async def close(self) -> None:
+        """Close the client. Safe to repeat."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if not self._asynchronous:
+            await settle(client.close())
+        elif asyncio.get_running_loop() is self._loop:
+            with suppress(Exception):  # the server may be gone, and then there is nobody to take leave of
+                await client.aclose()
+
+    def forget(self) -> None:
+        """Let go of the connections without closing them."""
+        self._forgotten.append(self._client)
+        self._client = None
+        self._lock = threading.Lock()
+
+
+def _connecting(address: Address, *, asynchronous: bool) -> Callable[[], Any]:
+    """Return what makes a client; it never waits longer than the address says, and repeats nothing by itself."""
+    patience = address.timeout or PATIENCE
+    retry: Any = AsyncRetry if asynchronous else Retry
+    options: dict[str, Any] = {
+        "username": address.username,
+        "password": address.password,
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
+        "protocol": 2,
+        "driver_info": None,
+        "retry": retry(NoBackoff(), 0),
+    }
+    if address.tls:
+        options |= {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True, **address.files}
+    if address.form == "cluster":
+        return _cluster(address, options, asynchronous=asynchronous)
+    options["db"] = address.database
+    if address.form == "sentinel":
+        return _sentinel(address, options, asynchronous=asynchronous)
+    kind: Any = redis.asyncio.Redis if asynchronous else redis.Redis
+    host, port = address.nodes[0]
+    return lambda: kind(host=host, port=port, maint_notifications_config=_quiet(), **options)
+
+
+def _quiet() -> MaintNotificationsConfig:
+    return MaintNotificationsConfig(enabled=False)
+
+
+def _cluster(address: Address, options: dict[str, Any], *, asynchronous: bool) -> Callable[[], Any]:
+    node: Any = AsyncClusterNode if asynchronous else ClusterNode
+    kind: Any = redis.asyncio.RedisCluster if asynchronous else redis.RedisCluster
+    return lambda: kind(
+        startup_nodes=[node(host, port) for host, port in address.nodes],
+        require_full_coverage=False,
+        **options,
+    )
+
+
+def _sentinel(address: Address, options: dict[str, Any], *, asynchronous: bool) -> Callable[[], Any]:
+    kind: Any = redis.asyncio.Sentinel if asynchronous else redis.Sentinel
+    own = {name: value for name, value in options.items() if name not in {"db", "username", "password"}}
+
+    def connect() -> Any:
+        sentinels = kind(list(address.nodes), sentinel_kwargs=own, **options)
+        return sentinels.master_for(address.master)
+
+    return connect

@@ -1,0 +1,22 @@
+"""From a URL to Redis."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from tokenkeep.ports import Backend, Clock, Sealer
+from tokenkeep.stores.redis.address import parsed
+from tokenkeep.stores.redis.cache import RedisCache
+from tokenkeep.stores.redis.client import Clients
+from tokenkeep.stores.tiered.backend import tiered_backend
+
+MAX_STALENESS: Final = timedelta(seconds=5)
+"""How old a copy may be when its writer could not reach Redis; otherwise it is never old."""
+
+
+def put_in_front(url: str, durable: Backend, *, asynchronous: bool, sealer: Sealer, clock: Clock) -> Backend:
+    """Put a Redis tier in front of a durable backend. Nothing is connected before the first look-up."""
+    address = parsed(url)
+    cache = RedisCache(Clients(address, asynchronous=asynchronous), prefix=address.prefix)
+    return tiered_backend(durable, cache, sealer, clock=clock, max_staleness=address.max_staleness or MAX_STALENESS)

@@ -1,0 +1,35 @@
+"""Every durable store behind the Redis tier: one server, a cluster, sentinels, Valkey."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tokenkeep.testing import faces
+from tokenkeep.testing.conformance import DurableVaultConformance
+
+
+class Behind(DurableVaultConformance):
+    """Opens every vault of the suite with `cache=`."""
+
+    @pytest.fixture
+    def cache(self, redis_url: str) -> str:
+        return redis_url
+
+    @pytest.fixture(autouse=True)
+    def behind_the_tier(self, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(faces, "open_vault", partial(faces.open_vault, cache=cache))
+
+
+class TestSqliteBehindRedis(Behind):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/tokens.db"
+
+
+class TestPostgresBehindRedis(Behind):
+    @pytest.fixture
+    def url(self, postgres_url: str) -> str:
+        return postgres_url
