@@ -25,13 +25,13 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
-        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "status", "reports", "upkeep"),
+        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "status", "reports", "upkeep", "copying"),
         *("vault", "issuer"),
     ),
     4: ("stores", "providers", "runtime", "alarms"),
     5: ("lifecycle", "opening"),
     6: ("api", ""),
-    7: ("testing",),
+    7: ("testing", "importing", "adopting"),
 }
 """Imports run downward only. A name stands for the module or the whole package; `""` is `tokenkeep` itself."""
 

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from tokenkeep.cli.accounts import policy_of
-from tokenkeep.cli.importing import json_file, seed_table
-from tokenkeep.cli.importing.entries import Contents, Origin, Unreadable
-from tokenkeep.cli.importing.landing import Outcome, land
+from tokenkeep.cli.importing import json_file
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import database_exists, open_vault
+from tokenkeep.importing import seed_page
+from tokenkeep.importing.entries import Contents, Origin, Unreadable
+from tokenkeep.importing.landing import Outcome, land
 
 
 @command
@@ -38,8 +39,8 @@ def _read(session: Session, file: Path, user: str | None) -> Contents:
     try:
         saved_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
         with file.open("rb") as opened:
-            is_sqlite = opened.read(len(seed_table.MAGIC)) == seed_table.MAGIC
-        reader = seed_table.read if is_sqlite else json_file.read
+            is_sqlite = opened.read(len(seed_page.MAGIC)) == seed_page.MAGIC
+        reader = seed_page.read if is_sqlite else json_file.read
         return reader(file, _origin(session, user, saved_at))
     except OSError as error:
         msg = f"{file} cannot be read: {error.strerror}"

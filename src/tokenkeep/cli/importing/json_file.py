@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenkeep import _checking
-from tokenkeep.cli.importing.entries import Contents, Entry, Origin, Unreadable, local_or_utc
+from tokenkeep.importing.entries import Contents, Entry, Origin, Unreadable, local_or_utc
 from tokenkeep.model import NewToken
 from tokenkeep.providers.upstox import PROFILE
 

@@ -1,21 +1,21 @@
-"""Tokens in a SQLite table `upstox_tokens`, as `SQLiteUpstoxStorage` and `PooledUpstoxStorage` wrote it.
+"""Tokens as the storage classes in the documentation of upstox-totp wrote them.
 
-Those classes are examples in the documentation of upstox-totp. They write `expires_at` as the local time 24 hours
-ahead, which is later than Upstox means it; `created_at` is in UTC, by SQLite's own CURRENT_TIMESTAMP.
+In SQLite they write `expires_at` as the local time 24 hours ahead, which is later than Upstox means it; `created_at`
+is in UTC, by SQLite's own CURRENT_TIMESTAMP. Other databases give their times in types of their own.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from tokenkeep import _checking
-from tokenkeep.cli.importing.entries import Contents, Entry, Origin, Unreadable
+from tokenkeep.importing.entries import Contents, Entry, Origin, Unreadable
 from tokenkeep.model import NewToken
 
 MAGIC: Final = b"SQLite format 3\x00"
@@ -36,7 +36,7 @@ def read(path: Path, origin: Origin) -> Contents:
     """
     remedy = "when nothing uses it any more, delete it with its -wal, -journal and backups"
     found = Contents(remedy=f"{remedy}: shred -u {path}")
-    newest: dict[str, Entry] = {}
+    chosen: dict[str, Entry] = {}
     people: set[str] = set()
     for row in _rows(path):
         place = f"row {row['id']}"
@@ -44,7 +44,7 @@ def read(path: Path, origin: Origin) -> Contents:
             found.skip(place, "not active")
             continue
         try:
-            entry = _entry(place, row, origin)
+            entry = entry_of(place, row, origin)
         except (ValueError, TypeError) as error:
             msg = f"{path.name}, {place} of upstox_tokens: {error}; nothing was imported"
             raise Unreadable(msg) from None
@@ -55,13 +55,22 @@ def read(path: Path, origin: Origin) -> Contents:
         if origin.user is not None and len(people) > 1:
             msg = f"{path.name} has tokens of several users; --user is for a file of one"
             raise Unreadable(msg)
-        older = newest.get(entry.user_id)
+        older = chosen.get(entry.user_id)
         if older is not None:
             older, entry = sorted((older, entry), key=_age)
             found.skip(older.place, "a newer row of the same user is active too")
-        newest[entry.user_id] = entry
-    found.entries = list(newest.values())
+        chosen[entry.user_id] = entry
+    found.entries = list(chosen.values())
     return found
+
+
+def newest(entries: Iterable[Entry], now: datetime) -> list[Entry]:
+    """Return the newest entry of each user that has not ended."""
+    chosen: dict[str, Entry] = {}
+    for entry in sorted(entries, key=_age):
+        if entry.token.expires_at is None or entry.token.expires_at > now:
+            chosen[entry.user_id] = entry
+    return list(chosen.values())
 
 
 def _age(entry: Entry) -> datetime:
@@ -85,9 +94,23 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise Unreadable(msg) from None
 
 
-def _entry(place: str, row: Mapping[str, Any], origin: Origin) -> Entry:
+def entry_of(place: str, row: Mapping[str, Any], origin: Origin) -> Entry:
+    """Read a row of SQLite.
+
+    Raises:
+        ValueError, TypeError: it is malformed.
+    """
     made_at = _time(row["created_at"], "created_at").replace(tzinfo=UTC)
     stated = _time(row["expires_at"], "expires_at").astimezone(UTC)  # it was this machine's local time
+    return entry_at(place, row, origin, made_at=made_at, stated=stated)
+
+
+def entry_at(place: str, row: Mapping[str, Any], origin: Origin, *, made_at: datetime, stated: datetime) -> Entry:
+    """Read a row whose times have been read.
+
+    Raises:
+        ValueError, TypeError: it is malformed.
+    """
     profile = {"user_id": row["user_id"], **{name: row[name] for name in _TEXTS if row.get(name) is not None}}
     profile |= {name: _json(row[name], name, list) for name in _LISTS if row.get(name) is not None}
     values = {"profile": profile, "metadata": _json(row.get("metadata") or "{}", "metadata", dict)}
@@ -111,10 +134,12 @@ def _time(value: Any, name: str) -> datetime:
 
 
 def _json(value: Any, name: str, kind: type) -> Any:
-    try:
-        parsed = json.loads(value)
-    except (ValueError, TypeError):
-        parsed = None
+    parsed = value
+    if isinstance(value, str):
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = None
     if not isinstance(parsed, kind):
         msg = f"{name} is no JSON {'list' if kind is list else 'object'}"
         raise ValueError(msg)  # noqa: TRY004  # what stands in a file is a value, whatever its type

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from tokenkeep.api import TokenVault
-from tokenkeep.cli.importing.entries import Entry
+from tokenkeep.importing.entries import Entry
 
 
 class Outcome(StrEnum):
