@@ -1,17 +1,33 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from servers.common import Database
+from servers.mariadb import MariaDB
+from sql_emptying import used_in_mariadb
 
 from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
 
 
-class TestVault(DurableVaultConformance):
-    @pytest.fixture
-    def url(self, mariadb_url: str) -> str:
-        return mariadb_url
+@pytest.fixture(scope="module")
+def database(mariadb_server: MariaDB) -> Iterator[Database]:
+    database = mariadb_server.database()
+    yield database
+    mariadb_server.drop(database)
 
 
-class TestIssuer(DurableIssuerConformance):
+class OnMariaDB:
+    """By PyMySQL and by asyncmy."""
+
     @pytest.fixture
-    def url(self, mariadb_url: str) -> str:
-        return mariadb_url
+    def url(self, mariadb_server: MariaDB, database: Database) -> Iterator[str]:
+        yield from used_in_mariadb(mariadb_server, database)
+
+
+class TestVault(OnMariaDB, DurableVaultConformance):
+    pass
+
+
+class TestIssuer(OnMariaDB, DurableIssuerConformance):
+    pass

@@ -35,7 +35,8 @@ class Doubt(Enum):
 class Patience:
     """How long to go on: a number of contended tries, and `seconds` for a lost connection to come back.
 
-    The first repeat after a loss comes at once, because what was lost is mostly an idle connection.
+    The first repeat after a loss comes at once, because what was lost is mostly an idle connection; after a
+    silence that was longer than that, none does.
     """
 
     seconds: float
@@ -49,9 +50,9 @@ class Patience:
             self._tries += 1
             return None if self._tries >= CONTENDED else self._jittered(self._tries)
         self._losses += 1
-        if self._losses == 1:
-            return 0.0
-        return None if time.monotonic() - self._began >= self.seconds else self._jittered(self._losses)
+        if time.monotonic() - self._began >= self.seconds:
+            return None
+        return 0.0 if self._losses == 1 else self._jittered(self._losses)
 
     @staticmethod
     def _jittered(count: int) -> float:

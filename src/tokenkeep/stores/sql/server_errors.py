@@ -109,7 +109,7 @@ _MARIADB: Final = (
 
 def understood(dialect: str, driver: BaseException) -> Meaning:
     """Tell what a driver's error means; what is not known is refused by its class and code."""
-    code, text = _code(driver), str(driver).lower()
+    code, text = _code(dialect, driver), str(driver).lower()
     cases = _POSTGRESQL if dialect == "postgresql" else _MARIADB
     for case in (
         *(case for case in _OF_TLS if case.says(text)),
@@ -127,9 +127,9 @@ _LOST_BY_NAME: Final = ("ConnectionDoesNotExistError", "InternalClientError", "I
 """asyncpg raises these in a failover and on a connection that is gone."""
 
 
-def _code(driver: BaseException) -> str | int | None:
-    state = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
-    if isinstance(state, str):
-        return state
+def _code(dialect: str, driver: BaseException) -> str | int | None:
+    if dialect == "postgresql":
+        state = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
+        return state if isinstance(state, str) else None
     first = driver.args[0] if driver.args else None
     return first if isinstance(first, int) else None
