@@ -142,7 +142,7 @@ class Acquiring:
             self._sealed(account, new, versions.get(new.kind, 0) + 1, ends[new.kind], kept_refresh=granted.kept_refresh)
             for new in new_tokens
         ]
-        return await self._put_in_place(lease, records, Action.CREATED)
+        return await self._put_in_place(lease, records)
 
     async def _prepare(self, lease: Lease) -> None:
         """Before anything is asked for: note an attempt that was cut off, and the key that is about to seal."""
@@ -244,27 +244,24 @@ class Acquiring:
     # --- writing ---
 
     async def store(self, lease: Lease, new: NewToken, expires_at: datetime | None) -> Landed | None:
-        """Put a token in place that arrived another way; `None` when the lease was lost."""
+        """Put a token in place that arrived another way; `None` when the lease was lost.
+
+        Raises:
+            StoreError: it was not written; whoever handed it over still has it.
+        """
         await self._prepare(lease)
         versions = await self._tokens.versions(lease.account)
         record = self._sealed(lease.account, new, versions.get(new.kind, 0) + 1, expires_at)
-        return await self._put_in_place(lease, [record], Action.STORED)
+        written = await self._tokens.replace([record], lease, _entries([record], Action.STORED))
+        return Landed({record.kind: record}, written=True) if written else None
 
-    async def _put_in_place(self, lease: Lease, records: Sequence[TokenRecord], action: Action) -> Landed | None:
-        """Write sealed tokens and give the lease back; `None` when it was lost.
+    async def _put_in_place(self, lease: Lease, records: Sequence[TokenRecord]) -> Landed | None:
+        """Write what a login brought and give the lease back; `None` when it was lost.
 
-        Where the database cannot take them, they are kept here and the write is repeated by `write_late`.
+        Where the database cannot take it, it is kept here and the write is repeated by `write_late`.
         """
-        entries = [
-            Entry(
-                action=action,
-                at=record.created_at,
-                token_id=record.id,
-                detail={"kind": record.kind, "version": record.version},
-            )
-            for record in records
-        ]
         landed = {record.kind: record for record in records}
+        entries = _entries(records, Action.CREATED)
         try:
             written = await self._tokens.replace(records, lease, entries)
         except StoreError:
@@ -299,18 +296,18 @@ class Acquiring:
         refresh = new.refresh_token or (kept_refresh if new.kind == "access" else None)
         return seal(self._sealer, record, new.access_token, refresh)
 
-    async def write_late(self, account: Account) -> bool:
-        """Repeat a write that failed; `True` when nothing waits any more, be it written or overtaken.
+    async def write_late(self, account: Account) -> None:
+        """Repeat a write that failed; afterwards nothing waits, be it written or overtaken.
 
         Raises:
             StoreError: it failed again; it still waits.
         """
         waiting = self.unwritten.get(account)
         if waiting is None:
-            return True
+            return
         await self._tokens.replace(waiting.records, waiting.lease, waiting.late())
-        self.unwritten.pop(account, None)
-        return True
+        if self.unwritten.get(account) is waiting:
+            del self.unwritten[account]
 
 
 def binding(record: TokenRecord, field: str) -> Binding:
@@ -327,6 +324,18 @@ def seal(sealer: Sealer, record: TokenRecord, access: Secret | None, refresh: Se
         refresh_sealed=None if refresh is None else sealer.seal(refresh, binding(record, REFRESH)),
         key_id=sealer.key_id if sealed is None else sealer.key_id_of(sealed),
     )
+
+
+def _entries(records: Sequence[TokenRecord], action: Action) -> list[Entry]:
+    return [
+        Entry(
+            action=action,
+            at=record.created_at,
+            token_id=record.id,
+            detail={"kind": record.kind, "version": record.version},
+        )
+        for record in records
+    ]
 
 
 def _checked(granted: object) -> Sequence[NewToken]:

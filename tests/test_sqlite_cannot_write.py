@@ -1,0 +1,96 @@
+"""A disk that is full, and a file that may not be written: a sentence with the way out, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import Engine, event
+
+from tokenkeep import KeyRing, NewToken, TokenVault
+from tokenkeep.errors import StoreUnavailable
+from tokenkeep.testing import FakeProvider
+
+NOBODY: Final = 65534
+
+READ_ONLY: Final = """
+import os, sys
+folder, key = sys.argv[1:]
+from tokenkeep import KeyRing, NewToken, TokenVault
+from tokenkeep.errors import StoreUnavailable
+with TokenVault.open("sqlite://") as vault:  # what is imported late is imported before the rights are gone
+    vault.store("alice", NewToken("a-token"), provider="paste")
+if os.geteuid() == 0:
+    os.setegid({nobody})
+    os.seteuid({nobody})
+os.environ["TOKENKEEP_KEYS"] = key
+try:
+    TokenVault.open(f"sqlite:///{{folder}}/tokens.db")
+except StoreUnavailable as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Let no database of this test grow past 60 pages."""
+
+    def limit(connection: Any, _record: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA max_page_count=60")
+
+    event.listen(Engine, "connect", limit)
+    yield
+    event.remove(Engine, "connect", limit)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_said_and_leaves_the_old_token_in_place(tmp_path: Path) -> None:
+    with TokenVault.open(f"sqlite:///{tmp_path}/tokens.db", keys=KeyRing.generate()) as vault:
+        first = vault.store("alice", NewToken("first"), provider="paste")
+        with pytest.raises(StoreUnavailable, match=r"tokens\.db cannot grow, the disk is full; free some space"):
+            vault.store("bob", NewToken("x" * 500_000), provider="paste")
+        assert vault.history("bob", provider="paste") == []
+        kept = vault.get_valid("alice", provider="paste")
+        assert kept is not None
+        assert kept.id == first.id
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_login_whose_token_the_full_disk_cannot_take_is_not_lost(tmp_path: Path) -> None:
+    provider = FakeProvider()
+    provider.script(NewToken("x" * 500_000))
+    with TokenVault.open(f"sqlite:///{tmp_path}/tokens.db", keys=KeyRing.generate(), providers=[provider]) as vault:
+        token = vault.get_or_create("alice")
+        assert not token.persisted
+        assert token.access_token.reveal() == "x" * 500_000
+        vault.revoke("alice")
+
+
+def test_a_file_that_may_only_be_read_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    ring = KeyRing.generate()
+    folder = tmp_path / "given"
+    folder.mkdir()
+    with TokenVault.open(f"sqlite:///{folder}/tokens.db", keys=ring) as vault:
+        vault.store("alice", NewToken("the-token"), provider="paste")
+    ring.save(tmp_path / "ring")
+    key = next(line for line in (tmp_path / "ring").read_text().splitlines() if not line.startswith("#"))
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        if os.geteuid() == 0 and parent.is_relative_to("/tmp"):  # noqa: S108  # pytest's own folder
+            parent.chmod(0o755)
+    (folder / "tokens.db").chmod(0o444)
+    folder.chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ONLY.format(nobody=NOBODY), str(folder), key],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    folder.chmod(0o755)
+    assert done.stdout.strip() == (
+        "the SQLite file tokens.db is read-only; give this process the right to write the file and its folder"
+    ), done.stderr
