@@ -11,6 +11,7 @@ from servers.common import Missing, Server
 from servers.mariadb import MariaDB
 from servers.mongo import Mongo
 from servers.postgres import Postgres
+from servers.redis_groups import Cluster, Watched
 from servers.redis_server import Redis
 
 
@@ -46,6 +47,18 @@ def mariadb_server() -> Iterator[MariaDB]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
     yield from started(Redis())
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(redis_server: Redis) -> Iterator[Cluster]:  # noqa: ARG001  # where one runs, six do
+    with Cluster.running() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_sentinels(redis_server: Redis) -> Iterator[Watched]:  # noqa: ARG001  # likewise
+    with Watched.running() as watched:
+        yield watched
 
 
 @pytest.fixture(scope="session")

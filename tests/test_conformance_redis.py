@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from servers.redis_groups import Cluster, Watched
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableVaultConformance
 
@@ -33,3 +35,23 @@ class TestPostgresBehindRedis(Behind):
     @pytest.fixture
     def url(self, postgres_url: str) -> str:
         return postgres_url
+
+
+class TestSqliteBehindACluster(Behind):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/tokens.db"
+
+    @pytest.fixture
+    def cache(self, redis_cluster: Cluster) -> str:
+        return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
+
+
+class TestSqliteBehindSentinels(Behind):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/tokens.db"
+
+    @pytest.fixture
+    def cache(self, redis_sentinels: Watched) -> str:
+        return f"{redis_sentinels.url}&prefix={uuid.uuid4().hex}"

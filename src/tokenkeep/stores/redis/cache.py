@@ -15,6 +15,7 @@ from redis.exceptions import (
     OutOfMemoryError,
     ResponseError,
 )
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tokenkeep._stepping import settle
 from tokenkeep.model import Account
@@ -27,7 +28,7 @@ _REASONS: Final = (
     ((AuthenticationError, AuthorizationError), "refuses the user name or the password; check the URL"),
     ((NoPermissionError,), "refuses a command; grant this user GET, SET, PTTL, TIME, UNLINK and EVAL"),
     ((OutOfMemoryError,), "is full; raise maxmemory, or set maxmemory-policy to allkeys-lru"),
-    ((TimeoutError,), "does not answer in time"),
+    ((TimeoutError, RedisTimeoutError), "does not answer in time"),
 )
 
 

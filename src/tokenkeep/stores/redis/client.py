@@ -65,19 +65,23 @@ class Clients:
     async def close(self) -> None:
         """Close the client. Safe to repeat."""
         client, self._client = self._client, None
-        if client is None:
+        if client is None or (self._asynchronous and asyncio.get_running_loop() is not self._loop):
             return
-        if not self._asynchronous:
-            await settle(client.close())
-        elif asyncio.get_running_loop() is self._loop:
+        for one in (client, *_sentinels_of(client)):
             with suppress(Exception):  # the server may be gone, and then there is nobody to take leave of
-                await client.aclose()
+                await settle(one.aclose() if self._asynchronous else one.close())
 
     def forget(self) -> None:
         """Let go of the connections without closing them."""
         self._forgotten.append(self._client)
         self._client = None
         self._lock = threading.Lock()
+
+
+def _sentinels_of(client: Any) -> list[Any]:
+    """Return the clients of the sentinels, which redis-py leaves open."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [] if manager is None else list(manager.sentinels)
 
 
 def _connecting(address: Address, *, asynchronous: bool) -> Callable[[], Any]:

@@ -40,7 +40,7 @@ def packed(sealer: Sealer, account: Account, at: datetime, records: Sequence[Tok
 
 
 def unpacked(sealer: Sealer, account: Account, value: bytes) -> Entry | None:
-    """Return what `packed` put in; `None` when a key that it needs is not in the ring.
+    """Return what `packed` put in; `None` when its key is not in the ring.
 
     Raises:
         Unreadable: it is not ours, or was changed, or belongs to another account.
@@ -53,8 +53,6 @@ def unpacked(sealer: Sealer, account: Account, value: bytes) -> Entry | None:
         return None
     except (SealingError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise Unreadable from None
-    if not {record.key_id for record in records} <= set(sealer.key_ids):
-        return None
     return Entry(at, {record.kind: record for record in records})
 
 

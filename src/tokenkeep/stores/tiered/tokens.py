@@ -91,7 +91,7 @@ class TieredTokens:
             await self._displace(account)
             return None
         record = entry.records.get(kind)
-        if record is None or self._seen.is_old(record):
+        if record is None or self._seen.is_old(record) or record.key_id not in self._sealer.key_ids:
             return None
         return self._seen.note(record)
 
