@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import typer
 
-from tokenkeep.cli.database import copying, schema
+from tokenkeep.cli import adopting
+from tokenkeep.cli.database import copying, roles, schema
 
 COMMANDS: Final = (
     ("init", schema.init),
@@ -15,7 +16,9 @@ COMMANDS: Final = (
     ("current", schema.current),
     ("check", schema.check),
     ("sql", schema.sql),
+    ("roles", roles.roles),
     ("copy", copying.copy),
+    ("adopt-fastapi-users", adopting.adopt_fastapi_users),
 )
 """In the order in which the help shows them."""
 
