@@ -80,8 +80,9 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
         """Change a document; one that was deleted meanwhile stays deleted, and nothing is raised."""
         bearer = update_dict.get("token")
         values = dict(update_dict) if bearer is None else update_dict | {"token": marked_digest(_checked(bearer))}
+        await self.access_token_model.find_one({"_id": access_token.id}).set(values)  # and no upsert
         try:
-            await access_token.set(values)
+            await access_token.sync()
         except DocumentNotFound:
             for name, value in update_dict.items():
                 setattr(access_token, name, value)
