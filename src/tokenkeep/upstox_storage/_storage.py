@@ -51,7 +51,8 @@ class Storage:
         concurrency: int = 4,
     ) -> None:
         """Open the vault, and take over what the page's own code has left in the database."""
-        self._lacking, self._concurrency = "", concurrency
+        self._lacking = ""
+        self._concurrency = 1 if upstox is None else concurrency  # one account serves the first of a batch
         account = upstox or self._environment()
         self._provider = account.name
         self._vault = TokenVault.open(url, providers=[account], keys=keys, cache=cache)
