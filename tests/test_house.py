@@ -28,7 +28,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
         *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "status", "reports", "upkeep", "copying"),
         *("vault", "issuer"),
     ),
-    4: ("stores", "providers", "runtime", "alarms"),
+    4: ("stores", "providers", "turns", "threads", "tasks", "alarms"),
     5: ("lifecycle", "opening"),
     6: ("api", ""),
     7: ("testing", "importing", "adopting"),

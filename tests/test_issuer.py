@@ -19,7 +19,7 @@ from tokenkeep.digest import TokenForm
 from tokenkeep.errors import StoreError, StoreUnavailable, UnknownKey
 from tokenkeep.model import Action
 from tokenkeep.recent import Recent
-from tokenkeep.runtime import Tasks
+from tokenkeep.tasks import Tasks
 from tokenkeep.testing import Canary, FakeClock, faces
 
 HOUR = timedelta(hours=1)

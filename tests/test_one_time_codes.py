@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tokenkeep import TokenVault
-from tokenkeep.runtime import Threads
+from tokenkeep.threads import Threads
 from tokenkeep.testing import FakeClock, OneTimeCodeProvider
 
 

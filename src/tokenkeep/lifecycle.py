@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
-from tokenkeep._stepping import run
 from tokenkeep.errors import ConfigurationError, TokenKeepError
-from tokenkeep.ports import Backend
-from tokenkeep.runtime import Tasks, Threads
+from tokenkeep.ports import Backend, Wait
 
 
 class Core(Protocol):
@@ -27,6 +25,19 @@ class Core(Protocol):
         """After a fork: drop what the parent will write."""
 
 
+class Runtime(Wait, Protocol):
+    """What a face runs on."""
+
+    async def close(self) -> None:
+        """Forget what was to be done later, and wait for what is being done."""
+
+    def forget(self) -> None:
+        """After a fork: drop what runs in the parent."""
+
+    def at_exit(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Run the last coroutine of the process."""
+
+
 class Opened[C: Core]:
     """A core with the runtime and the backend that it was wired with.
 
@@ -34,7 +45,7 @@ class Opened[C: Core]:
     drops the parent's counts and connections and opens its own.
     """
 
-    def __init__(self, core: C, runtime: Threads | Tasks, backend: Backend) -> None:
+    def __init__(self, core: C, runtime: Runtime, backend: Backend) -> None:
         self._core: C | None = core
         self._runtime = runtime
         self._backend = backend
@@ -87,10 +98,7 @@ class Opened[C: Core]:
     def at_exit(self) -> None:
         """Close what the program did not close; there is nobody left to tell of an error."""
         with suppress(TokenKeepError):
-            if isinstance(self._runtime, Threads):
-                run(self.close())
-            else:
-                asyncio.run(self.close())
+            self._runtime.at_exit(self.close())
 
 
 _OPEN: set[Opened[Core]] = set()

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tokenkeep import _checking
 from tokenkeep.errors import ConfigurationError
@@ -19,8 +19,11 @@ from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_en
 from tokenkeep.lifecycle import Opened
 from tokenkeep.ports import Backend, Clock, OpenedStore, Provider, Source
 from tokenkeep.registry import Registry
-from tokenkeep.runtime import Tasks, Threads
+from tokenkeep.threads import Threads
 from tokenkeep.vault import VaultCore
+
+if TYPE_CHECKING:
+    from tokenkeep.tasks import Tasks
 
 type Opener = Callable[..., OpenedStore]
 type CacheOpener = Callable[..., Backend]
@@ -68,7 +71,7 @@ def open_vault(  # the public signature and the face
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
     ring, clock = _ring(keys, store), clock or SystemClock()
     backend = _behind(cache, store.backend, ring, asynchronous=asynchronous, clock=clock)
-    runtime = Tasks() if asynchronous else Threads()
+    runtime = _runtime(asynchronous=asynchronous)
     core = VaultCore(backend, registry, ring, clock=clock, wait=runtime, work=runtime)
     return Opened(core, runtime, backend)
 
@@ -88,7 +91,7 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
     """Wire an issuer; nothing is read or written before it is started."""
     _checking.label(namespace, "namespace")
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
-    runtime = Tasks() if asynchronous else Threads()
+    runtime = _runtime(asynchronous=asynchronous)
     core = IssuerCore(
         store.backend,
         lifetime=lifetime,
@@ -167,6 +170,14 @@ def _opener(where: str) -> Opener:
     module, _, name = where.partition(":")
     opener: Opener = getattr(importlib.import_module(module), name)
     return opener
+
+
+def _runtime(*, asynchronous: bool) -> Threads | Tasks:
+    if not asynchronous:
+        return Threads()
+    from tokenkeep.tasks import Tasks  # noqa: PLC0415  # asyncio is loaded for those who use it
+
+    return Tasks()
 
 
 def _by_name(providers: Iterable[Provider]) -> dict[str, Provider]:
