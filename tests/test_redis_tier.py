@@ -639,20 +639,36 @@ def test_after_a_failure_one_caller_tries_and_the_others_wait() -> None:
     assert breaker.reason is None
 
 
-def test_what_could_not_be_cleared_prolongs_the_rest() -> None:
-    clock = Ticking()
-    breaker = Breaker("redis", cool_down=5, monotonic=clock)
-    breaker.failed("is full")
-    clock.now = 4.0
-    breaker.missed()
-    clock.now = 8.9
-    assert breaker.enter() is None
-    clock.now = 9.0
-    trying = breaker.enter()
-    breaker.missed()
-    assert trying is not None
-    breaker.well(trying)
-    assert breaker.enter() is None
+def test_a_process_that_keeps_writing_finds_its_way_back(url: str, own_redis: Redis, keys: KeyRing) -> None:
+    with TokenVault.open(url, keys=keys, cache=own_redis.url(0)) as vault:
+        own_redis.kill()
+        vault.store("alice", NewToken(TOKEN, expires_in=3600), provider="p")
+        assert breaker_of(vault).reason is not None
+        own_redis.restart()
+        patience = time.monotonic() + 20
+        while breaker_of(vault).reason is not None:
+            vault.store("alice", NewToken(TOKEN, expires_in=3600), provider="p")
+            assert time.monotonic() < patience
+
+
+async def test_a_process_reads_nothing_from_redis_while_what_it_could_not_clear_may_stand_there(
+    url: str, own_redis: Redis, keys: KeyRing
+) -> None:
+    with TokenVault.open(url, keys=keys, cache=own_redis.url(0)) as vault:
+        tokens: Any = vault._opened.core._tokens
+        clock = tokens._monotonic = Ticking()
+        tokens._breaker._monotonic = clock
+        clock.now = 100.0
+        old = vault.store("alice", NewToken(TOKEN, expires_in=3600), provider="p")
+        assert vault.get_valid("alice", provider="p") is not None
+        own_redis.pause()
+        vault.reject(old)
+        own_redis.resume()
+        clock.now = 104.9  # the breaker lets it try again, and by this clock the copy may still stand there
+        assert await tokens.recall(ALICE, "access") is None
+        assert vault.get_valid("alice", provider="p") is None
+        clock.now = 105.0
+        assert vault.get_valid("alice", provider="p") is None
 
 
 # --- URLs --------------------------------------------------------------------------------------------

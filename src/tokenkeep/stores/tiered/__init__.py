@@ -14,6 +14,6 @@ What is promised, with S for `max_staleness` (5 seconds when not said otherwise)
    records, which also takes away the marks of readers that are under way, and after its write it clears. A
    reader that was slow finds its mark gone and fills nothing, so neither an older version nor a token that
    was rejected or revoked comes back.
-4. A process never hands out a version older than one it has seen, and after a write whose clearing failed it
-   leaves the cache alone for S seconds.
+4. A process never hands out a version older than one it has seen, and after a change that it could not clear
+   from the cache it reads nothing from there for S seconds.
 """

@@ -14,8 +14,8 @@ from tokenkeep.stores.tiered.breaker import Breaker
 from tokenkeep.stores.tiered.cache import RecordCache
 from tokenkeep.stores.tiered.tokens import TieredTokens
 
-_SHORTEST_REST: Final = 1.0
-"""Seconds for which a cache that failed is left alone, at the least."""
+REST: Final = 2.0
+"""Seconds for which a cache that failed is left alone."""
 
 
 class TieredHealth:
@@ -65,10 +65,16 @@ def tiered_backend(
         cache: it belongs to the new backend, which closes it.
         sealer: seals the copies.
         clock: by which tokens end.
-        max_staleness: how long a copy lives, and how long a cache that failed is left alone (a second at least).
+        max_staleness: how long a copy lives.
         monotonic: seconds of a clock that is never set.
     """
-    rest = max(_SHORTEST_REST, max_staleness.total_seconds())
-    breaker = Breaker(cache.name, cool_down=rest, monotonic=monotonic)
-    tokens = TieredTokens(durable.tokens, cache, sealer, clock=clock, breaker=breaker, max_staleness=max_staleness)
+    tokens = TieredTokens(
+        durable.tokens,
+        cache,
+        sealer,
+        clock=clock,
+        breaker=Breaker(cache.name, cool_down=REST, monotonic=monotonic),
+        max_staleness=max_staleness,
+        monotonic=monotonic,
+    )
     return replace(durable, tokens=tokens, health=TieredHealth(durable.health, tokens, cache))

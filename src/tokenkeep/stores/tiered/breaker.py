@@ -13,8 +13,7 @@ _logger: Final = logging.getLogger("tokenkeep")
 class Breaker:
     """Open after a failure for `cool_down` seconds; then one caller tries, and the others wait for how it went.
 
-    `cool_down` is never shorter than an entry of the cache lives, so what this process could not clear has
-    ended when it asks the cache again. Safe to use from threads.
+    Safe to use from threads.
 
     Args:
         name: what the log calls the cache.
@@ -58,7 +57,8 @@ class Breaker:
         with self._lock:
             first = self.reason is None
             self.reason = reason
-            self._prolong()
+            self._round += 1
+            self._until = self._monotonic() + self._cool_down
         if first:
             _logger.warning(
                 "the %s tier %s; the durable store answers alone, the tier is tried again in %.1f seconds",
@@ -66,13 +66,3 @@ class Breaker:
                 reason,
                 self._cool_down,
             )
-
-    def missed(self) -> None:
-        """Something had to be cleared and was not, for the cache is left alone: it takes a while more."""
-        with self._lock:
-            if self.reason is not None:
-                self._prolong()
-
-    def _prolong(self) -> None:
-        self._round += 1
-        self._until = self._monotonic() + self._cool_down

@@ -32,7 +32,10 @@ class TieredTokens:
         cache: where copies of them are.
         sealer: seals the copies.
         clock: by which a token has ended.
-        max_staleness: how long a copy lives.
+        breaker: decides whether the cache is asked.
+        max_staleness: how long a copy lives. After a change that could not be cleared from the cache, nothing
+            is read from it for as long.
+        monotonic: seconds of a clock that is never set.
     """
 
     def __init__(  # what it stands between, and its one setting
@@ -44,6 +47,7 @@ class TieredTokens:
         clock: Clock,
         breaker: Breaker,
         max_staleness: timedelta,
+        monotonic: Callable[[], float],
     ) -> None:
         self._durable = durable
         self._cache = cache
@@ -51,6 +55,8 @@ class TieredTokens:
         self._clock = clock
         self._breaker = breaker
         self._lives = max_staleness
+        self._monotonic = monotonic
+        self._trusted_from = 0.0
         self._opened: Newest[Account, tuple[bytes, Cached]] = Newest()
         self._seen = Seen()
 
@@ -76,24 +82,29 @@ class TieredTokens:
     # --- reading
 
     async def recall(self, account: Account, kind: str) -> TokenRecord | None:
+        if self._trusted_from and self._monotonic() < self._trusted_from:
+            return None
         value = await self._ask(lambda: self._cache.get(account))
         if value is None or value[:1] in {MARK, HOLD}:
             return None
+        entry = await self._believed(account, value)
+        record = None if entry is None else entry.records.get(kind)
+        if record is None or self._seen.is_old(record) or record.key_id not in self._sealer.key_ids:
+            return None
+        return self._seen.note(record)
+
+    async def _believed(self, account: Account, value: bytes) -> Cached | None:
+        """Open a value; what can be nobody's is put away, and so is an old copy of the whole cache."""
         try:
             entry = self._entry(account, value)
         except Unreadable:
             await self._displace(account)
             self._breaker.failed(RUBBISH)
             return None
-        if entry is None:
-            return None
-        if abs(self._clock.now() - entry.at) > self._lives + SKEW:  # an old copy of the whole cache, or a wrong clock
+        if entry is not None and abs(self._clock.now() - entry.at) > self._lives + SKEW:
             await self._displace(account)
             return None
-        record = entry.records.get(kind)
-        if record is None or self._seen.is_old(record) or record.key_id not in self._sealer.key_ids:
-            return None
-        return self._seen.note(record)
+        return entry
 
     def _entry(self, account: Account, value: bytes) -> Cached | None:
         """Open a value, once while it is the same."""
@@ -147,7 +158,7 @@ class TieredTokens:
             yield
         finally:  # after an error too, for what was asked may have been done
             if await self._ask(lambda: self._cleared(account, hold)) is None:
-                self._breaker.missed()
+                self._trusted_from = self._monotonic() + self._lives.total_seconds()
 
     async def _cleared(self, account: Account, hold: bytes) -> bool:
         await self._cache.clear(account, hold)
