@@ -34,6 +34,7 @@ _MARIADB_LOCKS: Final = (
     text("SET SESSION lock_wait_timeout = 3"),
     text("SELECT RELEASE_LOCK('tokenkeep_schema')"),
 )
+_COMMIT: Final = text("COMMIT")
 _LOCKS: Final = {
     "postgresql": (
         text("SELECT pg_advisory_xact_lock(8316299830250469742)"),
@@ -116,7 +117,10 @@ class Migrations:
         try:
             if patience is not None:
                 await transaction.run(patience)
-            return State(await transaction.plainly(self._upgrade), self.newest)
+            found = await transaction.plainly(self._upgrade)
+            if unlock is not None:
+                await transaction.run(_COMMIT)  # before the next one may begin
+            return State(found, self.newest)
         finally:
             if unlock is not None:
                 await transaction.run(unlock)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
+from tokenkeep._stepping import run
+from tokenkeep.copying import BATCH, Copied, Copying
+from tokenkeep.errors import StoreError, UnknownKey
+from tokenkeep.opening import open_backend
+from tokenkeep.ports import Backend, Room, Row, Transferable
+
+KEYS = KeyRing.generate()
+HOUR = timedelta(hours=1)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupting:
+    """Ends a copy after so many batches, as Ctrl-C would."""
+
+    def __init__(self, store: Transferable, batches: int) -> None:
+        self._store = store
+        self._left = batches
+
+    async def count_rows(self, room: Room) -> int:
+        return await self._store.count_rows(room)
+
+    async def read_rows(self, room: Room, *, after: Row | None, limit: int) -> list[Row]:
+        return await self._store.read_rows(room, after=after, limit=limit)
+
+    async def add_rows(self, room: Room, rows: Any) -> int:
+        if not self._left:
+            raise Interrupted
+        self._left -= 1
+        return await self._store.add_rows(room, rows)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def there(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return database(request, tmp_path, request.param)
+
+
+def database(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> str:
+    """An empty database of this kind."""
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/there.db"
+    url: str = request.getfixturevalue({"postgresql": "postgres_url", "mariadb": "mariadb_url"}[kind])
+    return url
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> str:
+    """A SQLite store in which everything occurs."""
+    url = f"sqlite:///{tmp_path}/here.db"
+    fill(url)
+    return url
+
+
+def fill(url: str) -> None:
+    with TokenVault.open(url, keys=KEYS) as vault:
+        for number in range(3):
+            vault.store("alice", new_token(number), provider="p")
+        vault.store("gone", NewToken("g", expires_in=60), provider="p")
+        vault.revoke("gone", provider="p")
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KEYS) as issuer:
+        issuer.issue("bob", scopes={"a", "b"}, metadata={"nul": "\x00"})
+        issuer.issue("bob", refresh=True)
+
+
+def new_token(number: int) -> NewToken:
+    odd = {"nul": "a\x00b", "large": 1e22, "half": 0.5, "whole": 2.0, "accent": "é", "deep": [{"x": None}]}
+    return NewToken(f"access-{number}", refresh_token="r", expires_in=3600, profile=odd, metadata={"n": number})
+
+
+def opened(url: str) -> Backend:
+    backend = open_backend(url)
+    run(backend.health.prepare())
+    return backend
+
+
+def copied(source: str, target: str, *, batches: int | None = None) -> dict[Room, Copied]:
+    old, new = opened(source), opened(target)
+    assert old.transfer is not None
+    assert new.transfer is not None
+    into = new.transfer if batches is None else Interrupting(new.transfer, batches)
+    try:
+        return run(Copying(old.transfer, into).run())
+    finally:
+        run(old.health.close())
+        run(new.health.close())
+
+
+def test_a_whole_store_arrives(here: str, there: str) -> None:
+    found = copied(here, there)
+    assert {room: result.rows for room, result in found.items()} == {
+        Room.KEYS: 1, Room.STEPS: 0, Room.LEASES: 2, Room.TOKENS: 4, Room.ISSUED: 3, Room.AUDIT: 7,
+    }  # fmt: skip
+    with TokenVault.open(here, keys=KEYS) as old, TokenVault.open(there, keys=KEYS) as new:
+        token = new.get_valid("alice", provider="p")
+        assert token is not None
+        assert token.access_token.reveal() == "access-2"
+        assert token.profile == old.get_valid("alice", provider="p").profile  # type: ignore[union-attr]
+        assert new.history("alice", provider="p") == old.history("alice", provider="p")
+        assert new.audit_trail("alice") == old.audit_trail("alice")
+
+
+def test_what_arrived_goes_on(here: str, there: str) -> None:
+    copied(here, there)
+    with TokenVault.open(there, keys=KEYS) as vault:
+        before = vault.audit_trail("alice")
+        token = vault.store("alice", NewToken("next", expires_in=3600), provider="p")
+        assert token.version == 4
+        assert vault.audit_trail("alice")[-len(before) :] == before
+
+
+def test_it_arrives_back_where_it_came_from(here: str, there: str, tmp_path: Path) -> None:
+    first = copied(here, there)
+    second = copied(there, f"sqlite:///{tmp_path}/back.db")
+    assert first == second
+
+
+def test_an_issued_token_is_good_in_the_new_place(tmp_path: Path, there: str) -> None:
+    here = f"sqlite:///{tmp_path}/here.db"
+    with TokenIssuer.open(here, lifetime=HOUR, keys=KEYS) as issuer:
+        token = issuer.issue("bob").token
+    copied(here, there)
+    with TokenIssuer.open(there, lifetime=HOUR, keys=KEYS) as issuer:
+        assert token is not None
+        assert issuer.verify(token) is not None
+
+
+def test_other_keys_are_refused_in_the_new_place(here: str, there: str) -> None:
+    copied(here, there)
+    with pytest.raises(UnknownKey):
+        TokenVault.open(there, keys=KeyRing.generate())
+
+
+def test_a_copy_that_was_interrupted_goes_on(tmp_path: Path, there: str) -> None:
+    here = f"sqlite:///{tmp_path}/here.db"
+    with TokenIssuer.open(here, lifetime=HOUR, keys=KEYS) as issuer:
+        for _ in range(BATCH + 20):
+            issuer.issue("bob")
+    with pytest.raises(Interrupted):
+        copied(here, there, batches=2)  # the keys, and the first batch of tokens
+    found = copied(here, there)
+    assert found[Room.ISSUED].added == 20
+    assert found[Room.ISSUED].rows == BATCH + 20
+
+
+def test_a_copy_twice_adds_nothing(here: str, there: str) -> None:
+    copied(here, there)
+    assert {result.added for result in copied(here, there).values()} == {0}
+
+
+def test_a_target_with_rows_of_its_own_is_refused(here: str, there: str) -> None:
+    fill(there)
+    with TokenVault.open(there, keys=KEYS) as vault:
+        vault.store("carol", NewToken("c", expires_in=60), provider="p")
+    with pytest.raises(StoreError, match="copy into an empty database"):
+        copied(here, there)
+
+
+def test_a_row_that_differs_is_noticed_at_the_end(here: str, there: str) -> None:
+    copied(here, there)
+    with TokenIssuer.open(there, lifetime=HOUR, keys=KEYS) as issuer:
+        issuer.revoke_all("bob")
+    with TokenIssuer.open(here, lifetime=HOUR, keys=KEYS) as issuer:
+        for _ in range(3):
+            issuer.issue("somebody")
+    with pytest.raises(StoreError, match="stop every program that writes"):
+        copied(here, there)
+
+
+def test_nothing_is_unsealed(here: str, tmp_path: Path) -> None:
+    """The copy runs without any key, and every sealed value is the same there."""
+    target = f"sqlite:///{tmp_path}/there.db"
+    copied(here, target)
+    old, new = opened(here), opened(target)
+    try:
+        assert old.transfer is not None
+        assert new.transfer is not None
+        rows = [run(store.read_rows(Room.TOKENS, after=None, limit=BATCH)) for store in (old.transfer, new.transfer)]
+        assert [row["access_sealed"] for row in rows[0]] == [row["access_sealed"] for row in rows[1]]
+        assert any(row["access_sealed"] for row in rows[0])
+    finally:
+        run(old.health.close())
+        run(new.health.close())
