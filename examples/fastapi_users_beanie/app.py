@@ -7,11 +7,14 @@
 # ///
 """fastapi-users with its database strategy on Beanie and MongoDB: register, login, me, logout.
 
-    uv run examples/fastapi_users_beanie/app.py
+    examples/fastapi_users_beanie/run
 
 Two imports name tokenkeep; nothing else differs from an application that fastapi-users' own documentation shows,
 but for the client: motor is gone, PyMongo's `AsyncMongoClient` it is. `DATABASE_URL` names the server.
 """
+
+# ruff: noqa: ANN201, B008
+# It is written as the documentation of fastapi-users shows it.
 
 import os
 import uuid

@@ -7,10 +7,13 @@
 # ///
 """fastapi-users with its database strategy on SQLAlchemy: register, login, me, logout.
 
-    uv run examples/fastapi_users_sqlalchemy/app.py
+    examples/fastapi_users_sqlalchemy/run
 
 Two imports name tokenkeep; nothing else differs from an application that fastapi-users' own documentation shows.
 """
+
+# ruff: noqa: ANN201, B008
+# It is written as the documentation of fastapi-users shows it.
 
 import os
 import uuid
