@@ -102,12 +102,13 @@ def test_a_whole_store_arrives(here: str, there: str) -> None:
         Room.KEYS: 1, Room.STEPS: 0, Room.LEASES: 2, Room.TOKENS: 4, Room.ISSUED: 3, Room.AUDIT: 7,
     }  # fmt: skip
     with TokenVault.open(here, keys=KEYS) as old, TokenVault.open(there, keys=KEYS) as new:
-        token = new.get_valid("alice", provider="p")
-        assert token is not None
-        assert token.access_token.reveal() == "access-2"
-        assert token.profile == old.get_valid("alice", provider="p").profile  # type: ignore[union-attr]
         assert new.history("alice", provider="p") == old.history("alice", provider="p")
         assert new.audit_trail("alice") == old.audit_trail("alice")
+        token, before = (vault.get_valid("alice", provider="p") for vault in (new, old))
+        assert token is not None
+        assert before is not None
+        assert token.access_token.reveal() == "access-2"
+        assert token.profile == before.profile
 
 
 def test_what_arrived_goes_on(here: str, there: str) -> None:

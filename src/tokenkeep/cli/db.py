@@ -8,7 +8,7 @@ from typing import Any, Final
 import typer
 
 from tokenkeep.cli import adopting
-from tokenkeep.cli.database import copying, roles, schema
+from tokenkeep.cli.database import copying, roles, schema, seeds
 
 COMMANDS: Final = (
     ("init", schema.init),
@@ -18,6 +18,7 @@ COMMANDS: Final = (
     ("sql", schema.sql),
     ("roles", roles.roles),
     ("copy", copying.copy),
+    ("import", seeds.import_tables),
     ("adopt-fastapi-users", adopting.adopt_fastapi_users),
 )
 """In the order in which the help shows them."""
