@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, ForeignKey, Integer, String, select, text
+from sqlalchemy import Column, ForeignKey, Integer, String, Text, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
@@ -386,7 +386,13 @@ class Extra(SQLAlchemyBaseAccessTokenTable[int], WildBase):
     device: Mapped[uuid.UUID | None] = mapped_column(GUID)
 
 
-@pytest.mark.parametrize("table", [BaseFirst, TableFirst, OldStyle, Declared, WithId, AddedId, Extra])
+class AsText(SQLAlchemyBaseAccessTokenTable[int], WildBase):
+    __tablename__ = "as_text"
+    token: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+
+
+@pytest.mark.parametrize("table", [BaseFirst, TableFirst, OldStyle, Declared, WithId, AddedId, Extra, AsText])
 async def test_a_form_seen_in_the_wild_works(table: Any, tmp_path: Path) -> None:
     async with (
         database(f"sqlite+aiosqlite:///{tmp_path}/wild.db", WildBase) as engine,

@@ -214,6 +214,19 @@ async def test_a_longer_lifetime_revives_no_token_of_the_richer_table(
     assert await longer.read_token(token, manager) is None
 
 
+async def test_writing_a_use_down_leaves_what_the_caller_has_loaded(engine: AsyncEngine) -> None:
+    async with async_sessionmaker(engine)() as session:  # which expires on commit
+        user = await new_user(session)
+        await session.refresh(user)
+        tokens = SQLAlchemyAccessTokenDatabase(session, RichToken)
+        strategy: Any = DatabaseStrategy(tokens, HOUR, idle_seconds=600)
+        token = await strategy.write_token(user)
+        found = await strategy.read_token(token, Manager(Users(session)))
+        assert (found.email, user.email) == ("arthur@camelot.bt", "arthur@camelot.bt")
+        (used,) = await tokens.list_for_user(user.id)
+        assert used.last_used_at is not None
+
+
 async def test_a_use_after_a_logout_brings_nothing_back(session: AsyncSession, user: User) -> None:
     tokens = SQLAlchemyAccessTokenDatabase(session, RichToken)
     made = await tokens.create({"token": "TOKEN", "user_id": user.id})

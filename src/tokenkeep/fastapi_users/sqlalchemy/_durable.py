@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy.event import listen
-from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin
 
 _WRITTEN: Final = "tokenkeep: flushed and not committed"
 
@@ -22,8 +22,8 @@ def untouched(session: Session) -> bool:
 
 
 @contextmanager
-def durable(session: Session) -> Iterator[Session]:
-    """Yield the session in which to make a change that is committed at the end of the block.
+def durable(session: Session, mapper: Mapper[Any]) -> Iterator[Session]:
+    """Yield the session in which to make a change of this mapper's table, committed at the end of the block.
 
     It is the caller's when nothing in it waits to be committed. It is one of our own, on a second connection, when
     there are objects that have not been flushed. When there are changes in an open transaction, or the caller opened
@@ -33,16 +33,25 @@ def durable(session: Session) -> Iterator[Session]:
         with _savepoint(session):
             yield session
     elif _pending(session):
-        with Session(session.get_bind(), expire_on_commit=False) as own:
+        with Session(session.get_bind(mapper), expire_on_commit=False) as own:
             yield own
             own.commit()
     else:
         try:
             yield session
-            session.commit()
+            commit(session)
         except BaseException:
             session.rollback()
             raise
+
+
+def commit(session: Session) -> None:
+    """Commit, and let what the caller has loaded stay loaded: a lazy load is an error on an async session."""
+    expires, session.expire_on_commit = session.expire_on_commit, False
+    try:
+        session.commit()
+    finally:
+        session.expire_on_commit = expires
 
 
 @contextmanager

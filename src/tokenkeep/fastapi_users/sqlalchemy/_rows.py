@@ -14,11 +14,14 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.fastapi_users._originals import AP
-from tokenkeep.fastapi_users.sqlalchemy._durable import durable, untouched
+from tokenkeep.fastapi_users.sqlalchemy._durable import commit, durable, untouched
 from tokenkeep.fastapi_users.sqlalchemy._shown import kept_forms, show
 from tokenkeep.fastapi_users.sqlalchemy._tables import SQLAlchemyBaseRichAccessTokenTable
 from tokenkeep.fastapi_users.sqlalchemy._types import AtRest, TokenAtRest, utc
-from tokenkeep.marked import WIDTH, is_marked, marked_digest, presentable
+from tokenkeep.marked import is_marked, marked_digest, presentable
+
+LONGEST: Final = 255
+"""Characters of a token that is looked up in a column without a length."""
 
 BATCH: Final = 1000
 """Rows that one transaction deletes."""
@@ -54,7 +57,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         self._token = columns.token
         self._created_at = columns.created_at
         self._user_id = columns.user_id
-        self._longest = columns.token.type.length or WIDTH
+        self._longest = columns.token.type.length or LONGEST
         self._accept_clear = accept_clear
         self._now = now
 
@@ -102,7 +105,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         statement = self._change([AtRest(token)], {self._token: AtRest(marked_digest(token))})
         try:
             session.execute(statement)
-            session.commit()
+            commit(session)
         except DBAPIError:
             session.rollback()
             return False
@@ -120,7 +123,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         access_token = self.model(**_in_utc(create_dict))
         bearer = self._checked(access_token.token)
         access_token.token = AtRest(marked_digest(bearer))
-        with durable(session) as writing:
+        with durable(session, self._mapper) as writing:
             writing.add(access_token)
             writing.flush()
         if writing is not session:
@@ -137,7 +140,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         if bearer is not None:
             self._checked(bearer)
         columns = {self._mapper.columns[key]: value for key, value in values.items() if key in self._mapper.columns}
-        with durable(session) as writing:
+        with durable(session, self._mapper) as writing:
             matched = self._changed(writing, access_token, columns) if columns else 1
         for key in values.keys() - self._mapper.columns.keys():
             setattr(access_token, key, values[key])
@@ -148,7 +151,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
 
     def delete(self, session: Session, access_token: AP) -> None:
         """Delete a row, in one statement. Safe to repeat."""
-        with durable(session) as writing:
+        with durable(session, self._mapper) as writing:
             writing.execute(delete(self._table).where(self._token.in_(kept_forms(access_token))))
         if access_token in session:
             session.expunge(access_token)
@@ -164,7 +167,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         """Write down a use and the end that follows from it; a row that is gone stays gone."""
         columns = self._mapper.columns
         values = {columns.last_used_at: utc(used_at), columns.expires_at: expires_at and utc(expires_at)}
-        with durable(session) as writing:
+        with durable(session, self._mapper) as writing:
             self._changed(writing, access_token, values)
 
     # --- many rows ---
@@ -175,7 +178,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         with session.no_autoflush:
             clear = [AtRest(one) for one in session.scalars(select(self._token).where(mine)) if not is_marked(one)]
             if clear and self._accept_clear:
-                with durable(session) as writing:
+                with durable(session, self._mapper) as writing:
                     for one in clear:
                         writing.execute(self._change([one], {self._token: AtRest(marked_digest(one))}))
             statement = select(self.model).where(mine, self._token.not_in(clear), *self._alive(None))
@@ -210,7 +213,7 @@ class TokenRows(Generic[AP]):  # noqa: UP046  # fastapi-users' own type variable
         return int(result.rowcount)
 
     def _deleted(self, session: Session, *terms: ColumnElement[bool]) -> int:
-        with durable(session) as writing:
+        with durable(session, self._mapper) as writing:
             result: Any = writing.execute(delete(self._table).where(*terms))
             return int(result.rowcount)
 

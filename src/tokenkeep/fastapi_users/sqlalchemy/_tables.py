@@ -69,7 +69,7 @@ def _prepare(mapper: Mapper[Any], class_: type) -> None:
     """Give a token column that a subclass declared anew its type, and the richer table its index."""
     table: Any = mapper.local_table
     column = table.c.get("token")
-    if column is not None and type(column.type) is String:
+    if column is not None and isinstance(column.type, String):
         column.type = TokenAtRest(length=column.type.length)
     owner = table.c.get("user_id")
     if issubclass(class_, SQLAlchemyBaseRichAccessTokenTable) and owner is not None:
