@@ -2,6 +2,9 @@
 
 The same constructors, methods and dictionaries; only the import changes. The tokens are sealed, one login serves all
 processes, and a database that the documentation's own code has filled is taken over when it is first opened.
+
+Each constructor also takes `upstox`, where new tokens come from instead of the account of the environment, and `keys`
+and `clock` as `TokenVault.open` does.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from os import PathLike
 from typing import Any
 
 from tokenkeep.keyring import KeyRing
-from tokenkeep.ports import Provider
+from tokenkeep.ports import Clock, Provider
 from tokenkeep.upstox_storage._addresses import mongo_url, postgresql_url, redis_url, sqlite_url
 from tokenkeep.upstox_storage._old_sqlite import SQLiteTable
 from tokenkeep.upstox_storage._storage import Storage
@@ -40,8 +43,9 @@ class SQLiteUpstoxStorage(Storage):
         *,
         upstox: Provider | None = None,
         keys: KeyRing | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self._open(sqlite_url(db_path), upstox=upstox, keys=keys, old=SQLiteTable(db_path))
+        self._open(sqlite_url(db_path), upstox=upstox, keys=keys, clock=clock, old=SQLiteTable(db_path))
 
 
 class PostgreSQLUpstoxStorage(Storage):
@@ -50,9 +54,16 @@ class PostgreSQLUpstoxStorage(Storage):
     STORED = ("token", "user_id", "token_id", "expires_at")
     VALID = _COUNTED
 
-    def __init__(self, connection_string: str, *, upstox: Provider | None = None, keys: KeyRing | None = None) -> None:
+    def __init__(
+        self,
+        connection_string: str,
+        *,
+        upstox: Provider | None = None,
+        keys: KeyRing | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         url = postgresql_url(connection_string)
-        self._open(url, upstox=upstox, keys=keys, old=_old_tables(url))
+        self._open(url, upstox=upstox, keys=keys, clock=clock, old=_old_tables(url))
 
 
 class MongoUpstoxStorage(Storage):
@@ -68,9 +79,10 @@ class MongoUpstoxStorage(Storage):
         *,
         upstox: Provider | None = None,
         keys: KeyRing | None = None,
+        clock: Clock | None = None,
     ) -> None:
         url = mongo_url(connection_string, database_name)
-        self._open(url, upstox=upstox, keys=keys, old=_old_collection(url))
+        self._open(url, upstox=upstox, keys=keys, clock=clock, old=_old_collection(url))
 
 
 class HybridUpstoxStorage(Storage):
@@ -91,9 +103,10 @@ class HybridUpstoxStorage(Storage):
         *,
         upstox: Provider | None = None,
         keys: KeyRing | None = None,
+        clock: Clock | None = None,
     ) -> None:
         url, cache = postgresql_url(postgres_config), redis_url(redis_config)
-        self._open(url, upstox=upstox, keys=keys, old=_old_tables(url), cache=cache)
+        self._open(url, upstox=upstox, keys=keys, clock=clock, old=_old_tables(url), cache=cache)
 
     def store_token(self, user_id: str | None = None) -> dict[str, Any]:
         """Log in now and store the token; calls at the same time share one login."""
@@ -114,8 +127,11 @@ class PooledUpstoxStorage(Storage):
         *,
         upstox: Provider | None = None,
         keys: KeyRing | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self._open(sqlite_url(db_path), upstox=upstox, keys=keys, old=SQLiteTable(db_path), concurrency=pool_size)
+        self._open(
+            sqlite_url(db_path), upstox=upstox, keys=keys, clock=clock, old=SQLiteTable(db_path), concurrency=pool_size
+        )
 
 
 def _old_tables(url: str) -> Opening:

@@ -11,7 +11,8 @@ from tokenkeep.api import TokenVault
 from tokenkeep.errors import ConfigurationError, StoreError
 from tokenkeep.keyring import KeyRing
 from tokenkeep.model import TokenInfo
-from tokenkeep.ports import Provider
+from tokenkeep.opening import SystemClock
+from tokenkeep.ports import Clock, Provider
 from tokenkeep.providers.upstox import UpstoxProvider
 from tokenkeep.upstox_storage import _answers
 from tokenkeep.upstox_storage._answers import DEFAULT_USER
@@ -46,19 +47,21 @@ class Storage:
         *,
         upstox: Provider | None,
         keys: KeyRing | None,
+        clock: Clock | None,
         old: Opening,
         cache: str | None = None,
         concurrency: int = 4,
     ) -> None:
         """Open the vault, and take over what the page's own code has left in the database."""
-        self._lacking = ""
+        self._lacking, self._clock = "", clock or SystemClock()
         self._concurrency = 1 if upstox is None else concurrency  # one account serves the first of a batch
         account = upstox or self._environment()
         self._provider = account.name
-        self._vault = TokenVault.open(url, providers=[account], keys=keys, cache=cache)
+        self._vault = TokenVault.open(url, providers=[account], keys=keys, cache=cache, clock=clock)
         self._broker_id: str | None = None
         try:
-            take_over(self._vault, account, old, sole_user=DEFAULT_USER if upstox is None else None)
+            sole = DEFAULT_USER if upstox is None else None
+            take_over(self._vault, account, old, sole_user=sole, now=self._clock.now())
         except BaseException:
             self.close()
             raise
@@ -158,11 +161,11 @@ class Storage:
 
     def cleanup_old_audit_entries(self, days_to_keep: int = 90) -> int:
         """Delete events older than so many days, and return how many. Erases the tokens that have ended, too."""
-        return self._vault.purge(audit_before=datetime.now(UTC) - timedelta(days=days_to_keep)).audit_events
+        return self._vault.purge(audit_before=self._clock.now() - timedelta(days=days_to_keep)).audit_events
 
     def get_storage_status(self) -> dict[str, Any]:
         """Return `healthy` or the error for each database, by its name."""
-        return _answers.status(self._vault.status(), datetime.now(UTC))
+        return _answers.status(self._vault.status(), self._clock.now())
 
     def close(self) -> None:
         """Write what was counted and close the connections. Safe to repeat."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from tokenkeep.api import TokenVault
@@ -59,7 +59,7 @@ class OldTokens(Protocol):
 type Opening = Callable[[], AbstractContextManager[OldTokens]]
 
 
-def take_over(vault: TokenVault, provider: Provider, opening: Opening, *, sole_user: str | None) -> None:
+def take_over(vault: TokenVault, provider: Provider, opening: Opening, *, sole_user: str | None, now: datetime) -> None:
     """Move the tokens of an old database into the vault. Does nothing where there are none, or no longer.
 
     They are filed under the broker's id, or where all are of one person under `sole_user`, if there is one.
@@ -69,7 +69,7 @@ def take_over(vault: TokenVault, provider: Provider, opening: Opening, *, sole_u
         if not rows:
             return
         backup = old.back_up()
-        entries = _entries(rows, provider)
+        entries = _entries(rows, provider, now)
         if sole_user is not None and len({row.user_id for row in rows}) == 1:
             entries = [replace(entry, user_id=sole_user) for entry in entries]
         land(vault, provider.name, entries, dry=False, advance=lambda: None)
@@ -78,8 +78,7 @@ def take_over(vault: TokenVault, provider: Provider, opening: Opening, *, sole_u
     _logger.warning("took over %d live tokens, erased %d in clear%s", len(entries), len(rows), kept)
 
 
-def _entries(rows: Sequence[OldRow], provider: Provider) -> list[Entry]:
-    now = datetime.now(UTC)
+def _entries(rows: Sequence[OldRow], provider: Provider, now: datetime) -> list[Entry]:
     origin = Origin(provider=provider.name, user=None, policy=provider.expiry, now=now, saved_at=now)
     found = []
     for row in rows:
