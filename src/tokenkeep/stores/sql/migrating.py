@@ -156,7 +156,7 @@ class Migrations:
                 return name == schema
             return kind != "table" or name in ours
 
-        options = {"include_name": include, "include_schemas": schema is not None, "compare_type": _differs}
+        options = {"include_name": include, "include_schemas": schema is not None, "compare_type": compare_type}
         return compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
 
     def sql(self, *, after: int = 0) -> str:
@@ -174,8 +174,11 @@ def _escaped(path: Path) -> str:
     return str(path).replace("%", "%%")
 
 
-def _differs(context: Any, _column: object, _wanted: object, found: Any, wanted: Any) -> bool | None:
-    """Tell whether a type is another one; `None`: Alembic knows. MariaDB makes of BLOB(n) the smallest that holds n."""
+def compare_type(context: Any, _column: object, _wanted: object, found: Any, wanted: Any) -> bool | None:
+    """Tell whether a type is another one, for Alembic's option of this name; `None`: Alembic knows.
+
+    MariaDB makes of BLOB(n) the smallest type that holds n.
+    """
     implemented = wanted.dialect_impl(context.dialect)
     if context.dialect.name not in MARIADB or not isinstance(implemented, LargeBinary) or not implemented.length:
         return None
