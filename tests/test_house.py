@@ -136,8 +136,8 @@ def imported(module: str, node: ast.AST) -> Iterator[str]:
                 inner = f"{base}.{alias.name}"
                 yield inner if inner in modules() else base
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        name = node.value.partition(":")[0]
-        if name.startswith("tokenkeep.") and name in modules():
+        name, colon, _ = node.value.partition(":")
+        if colon and name.startswith("tokenkeep.") and name in modules():
             yield name
 
 

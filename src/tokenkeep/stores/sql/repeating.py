@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import wraps
+from secrets import SystemRandom
 from typing import Any, Concatenate, Final, Protocol
 
 from tokenkeep.errors import StoreError
@@ -18,6 +18,7 @@ CONTENDED: Final = 20
 
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.25
+_JITTER: Final = SystemRandom()
 
 
 class Doubt(Enum):
@@ -57,7 +58,7 @@ class Patience:
     @staticmethod
     def _jittered(count: int) -> float:
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(count, 10))
-        return random.uniform(longest / 4, longest)  # noqa: S311  # keeps contenders apart, protects nothing
+        return _JITTER.uniform(longest / 4, longest)
 
 
 class Attempt[T](Protocol):
