@@ -151,6 +151,24 @@ def test_programs_go_on_while_the_tables_are_upgraded(url: str, newer: list[Path
         assert len(vault.history("bob", provider="p", limit=50)) == 20
 
 
+WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tokenkeep_token'::regclass")
+
+
+@pytest.mark.requirement("D9")
+def test_traffic_does_not_queue_behind_an_upgrade_that_waits_for_a_table(postgres_url: str, newer: list[Path]) -> None:
+    use(postgres_url)
+    with ThreadPoolExecutor(1) as threads, migrations(postgres_url, newer) as found:
+        with connected(postgres_url) as slow, TokenVault.open(postgres_url, keys=KEYS) as vault:
+            slow.execute(text("SELECT 1 FROM tokenkeep_token"))  # a transaction that stays open, as a report does
+            upgraded = threads.submit(lambda: run(found.upgrade()))
+            with connected(postgres_url) as watcher:
+                while not watcher.execute(WAITING).scalar():
+                    assert not upgraded.done()
+            assert vault.get_valid("alice", provider="p") is not None  # within the three seconds of patience
+            assert not upgraded.done()
+        assert upgraded.result() == State(1, 2)
+
+
 def test_several_upgrades_at_once_are_one(url: str, newer: list[Path]) -> None:
     def upgrade(_: int) -> State:
         with migrations(url, newer) as found:
