@@ -10,7 +10,7 @@ from servers.mariadb import MariaDB
 from servers.postgres import Postgres
 
 PATIENCE = 5.0
-TABLES = ("token", "lease", "step", "audit", "issued", "key")
+EMPTY = tuple(f"DELETE FROM tokenkeep_{table}" for table in ("token", "lease", "step", "audit", "issued", "key"))  # noqa: S608  # our own names
 
 POSTGRES_OTHERS = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 MARIADB_OTHERS = "SELECT command FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
@@ -25,7 +25,7 @@ def used_in_postgres(server: Postgres, database: Database) -> Iterator[str]:
             time.sleep(0.005)
         assert others == [], "a connection was left open"
         if connection.execute("SELECT to_regclass('tokenkeep_meta')").fetchone() != (None,):
-            connection.execute("; ".join(f"DELETE FROM tokenkeep_{table}" for table in TABLES).encode())
+            connection.execute("; ".join(EMPTY).encode())
 
 
 def used_in_mariadb(server: MariaDB, database: Database) -> Iterator[str]:
@@ -37,5 +37,5 @@ def used_in_mariadb(server: MariaDB, database: Database) -> Iterator[str]:
             time.sleep(0.005)
         assert others == 0, "a connection was left open"
         if cursor.execute("SHOW TABLES LIKE 'tokenkeep_meta'"):
-            for table in TABLES:
-                cursor.execute(f"DELETE FROM tokenkeep_{table}")
+            for statement in EMPTY:
+                cursor.execute(statement)

@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from servers.common import Database
 from servers.postgres import Postgres
 from sql_emptying import used_in_postgres
-
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from servers.mariadb import MariaDB
 from servers.postgres import Postgres
-
 from tokenkeep import AsyncTokenVault, KeyRing, TokenIssuer, TokenVault
 from tokenkeep.testing import FakeProvider
 
@@ -49,8 +49,9 @@ def rows(request: pytest.FixtureRequest, url: str, statement: str) -> list[Any]:
 
 
 @pytest.mark.requirement("R7")
+@pytest.mark.usefixtures("keys")
 def test_eight_processes_of_fifty_callers_on_a_cold_key_share_one_login(
-    request: pytest.FixtureRequest, url: str, keys: KeyRing, tmp_path: Path
+    request: pytest.FixtureRequest, url: str, tmp_path: Path
 ) -> None:
     options = {
         "url": url, "keys": str(tmp_path / "keys"), "folder": str(tmp_path), "threads": THREADS, "processes": PROCESSES,

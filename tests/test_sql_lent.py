@@ -19,13 +19,13 @@ HOUR = timedelta(hours=1)
 @pytest.fixture(params=["postgresql+psycopg", "mariadb+pymysql"])
 def sync_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue("postgres_url" if "postgres" in request.param else "mariadb_url")
-    return request.param + url[url.index("://") :]
+    return f"{request.param}{url[url.index('://') :]}"
 
 
 @pytest.fixture(params=["postgresql+psycopg", "postgresql+asyncpg", "mariadb+asyncmy"])
 def async_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue("postgres_url" if "postgres" in request.param else "mariadb_url")
-    return request.param + url[url.index("://") :]
+    return f"{request.param}{url[url.index('://') :]}"
 
 
 def test_an_engine_serves_both_services_and_stays_open(sync_url: str) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from servers.common import Server
-from servers.proxy import FaultProxy
 from sqlalchemy import event
 
+from servers.common import Server
+from servers.proxy import FaultProxy
 from tokenkeep import KeyRing, NewToken
 from tokenkeep.errors import StoreError, StoreUnavailable
 from tokenkeep.model import Account, Action
@@ -130,7 +130,7 @@ class LostAnswer:
         self.commits = 0
         self.losses = 1
 
-    def __enter__(self) -> LostAnswer:
+    def __enter__(self) -> Self:
         self._plain = self._dialect.do_commit
 
         def commit(connection: Any) -> None:
@@ -194,10 +194,11 @@ async def test_what_cannot_be_repeated_is_an_error_that_says_so(face: faces.Face
         token = await vault.get_or_create("alice")
         backend = store_of(vault)
         entry = Entry(action=Action.USED, at=token.created_at, token_id=token.id, detail={})
-        for call in (
+        calls: tuple[Callable[[], Any], ...] = (
             lambda: backend.audit.note(Account("default", "fake", "alice"), entry),
             lambda: backend.tokens.count_uses([Use(token.id, 1, token.created_at)]),
-        ):
+        )
+        for call in calls:
             with LostAnswer(backend) as lost, pytest.raises(InDoubt, match="has happened or it has not"):
                 await (call() if face == "async" else asyncio.to_thread(stepped, call))
             assert lost.commits == 1
@@ -218,7 +219,9 @@ async def test_a_deadlock_is_tried_again(face: faces.Face, url: str) -> None:
         undone: list[BaseException] = []
         engine = backend.tokens._database.engine
         event.listen(
-            getattr(engine, "sync_engine", engine), "handle_error", lambda context: undone.append(context.original_exception)
+            getattr(engine, "sync_engine", engine),
+            "handle_error",
+            lambda context: undone.append(context.original_exception),
         )
 
         async def count(*ids: str) -> None:
@@ -236,7 +239,10 @@ async def test_a_deadlock_is_tried_again(face: faces.Face, url: str) -> None:
             await asyncio.gather(count(one.id, other.id), count(other.id, one.id))
         else:
             await asyncio.gather(
-                *(asyncio.to_thread(stepped, lambda ids=ids: count(*ids)) for ids in ((one.id, other.id), (other.id, one.id)))
+                *(
+                    asyncio.to_thread(stepped, lambda ids=ids: count(*ids))
+                    for ids in ((one.id, other.id), (other.id, one.id))
+                )
             )
         assert undone, "the test made no deadlock"
         for token in (one, other):
@@ -246,9 +252,10 @@ async def test_a_deadlock_is_tried_again(face: faces.Face, url: str) -> None:
 async def test_patience_ends() -> None:
     tries: list[int] = []
 
-    async def never(_answered: object) -> None:
+    async def never(_answered: Callable[[int], None]) -> int:
         tries.append(1)
-        raise Undone("busy", contention=True)
+        msg = "busy"
+        raise Undone(msg, contention=True)
 
     async def at_once(_seconds: float) -> None:
         return

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from servers.mariadb import MariaDB
 from servers.postgres import Postgres
-
 from tokenkeep import KeyRing, NewToken
 from tokenkeep._stepping import run
 from tokenkeep.model import Account

@@ -20,6 +20,9 @@ from tokenkeep.stores.sql.sqlite import FileReader
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""
 
+_LAST_ID: Final = b"\xff" * 16
+"""No id comes after it. A range with two ends is known to be a part of the table, also where plans are kept."""
+
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -105,7 +108,6 @@ class SqlIssued:
         ours = c.namespace.concat("") == bindparam("ns")  # no index fits this: the sweep goes by ranges of the key
         over = (ours, c.expires_at < bindparam("before"), c.id > bindparam("after"))
         self._sweep = delete(table).where(*over, c.id <= bindparam("upto"))
-        self._sweep_rest = delete(table).where(*over)
 
     # --- adding and finding
 
@@ -235,12 +237,10 @@ class SqlIssued:
     async def purge_issued(
         self, transaction: Transaction, namespace: str, *, before: datetime, after: bytes, limit: int
     ) -> tuple[int, bytes | None]:
-        parameters = {"ns": namespace, "before": before, "after": after}
         edge = await transaction.first(self._boundary, {"after": after, "count": limit - 1})
-        if edge is None:
-            return await transaction.count(self._sweep_rest, parameters), None
-        upto = bytes(edge.id)
-        return await transaction.count(self._sweep, {**parameters, "upto": upto}), upto
+        upto = _LAST_ID if edge is None else bytes(edge.id)
+        parameters = {"ns": namespace, "before": before, "after": after, "upto": upto}
+        return await transaction.count(self._sweep, parameters), None if edge is None else upto
 
     @reads
     async def issued_statistics(

@@ -55,7 +55,10 @@ _NO_TABLE: Final = "lacks a table or column that should be there; restore it, or
 _OF_TLS: Final = (
     _Case(
         Kind.REFUSED, _TLS, (),
-        ("certificate verify failed", "server certificate for", "root certificate file", "hostname mismatch"),
+        (
+            *("certificate verify failed", "server certificate for", "root certificate file", "hostname mismatch"),
+            *("signature failure", "self-signed certificate", "unknown ca"),
+        ),
     ),
     _Case(Kind.REFUSED, _NO_TLS, (), ("server does not support ssl", "rejected ssl upgrade", "doesn't support ssl")),
 )  # fmt: skip

@@ -99,7 +99,7 @@ _ESCAPED: Final = re.compile("\ufdd0([0-9a-f]{4})")
 
 
 class Json(TypeDecorator[Any]):
-    """JSON of any text: `jsonb` refuses NUL and lone surrogates, so there they stand escaped."""
+    """JSON of any text: servers refuse NUL or lone surrogates in it, so there they stand escaped."""
 
     impl = JSON
     cache_ok = True
@@ -114,16 +114,16 @@ class Json(TypeDecorator[Any]):
         return dialect.type_descriptor(JSON(none_as_null=True))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """Escape what `jsonb` refuses."""
-        return _each_text(value, escaped) if dialect.name == "postgresql" else value
+        """Escape what servers refuse."""
+        return value if dialect.name == "sqlite" else _each_text(value, escaped)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """Undo it."""
-        return _each_text(value, unescaped) if dialect.name == "postgresql" else value
+        return value if dialect.name == "sqlite" else _each_text(value, unescaped)
 
 
 def escaped(text: str) -> str:
-    """Write what `jsonb` refuses in characters that it takes."""
+    """Write what servers refuse in characters that they take."""
     return text if text.isascii() and "\x00" not in text else _REFUSED.sub(_escape, text)
 
 
