@@ -45,6 +45,12 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/tokens.db"
 
 
+@pytest.fixture
+def redis_url(redis_url: str) -> str:
+    """Where nothing is done to Redis, a busy machine is no failure of it."""
+    return f"{redis_url}?timeout=5"
+
+
 @pytest.fixture(params=["sync", "async"])
 def face(request: pytest.FixtureRequest) -> faces.Face:
     chosen: faces.Face = request.param
@@ -100,7 +106,7 @@ class Timed:
 async def test_a_hit_is_one_get_and_no_statement(
     url: str, own_redis: Redis, keys: KeyRing, face: faces.Face, statements: list[str]
 ) -> None:
-    async with faces.open_vault(face, url, keys=keys, cache=own_redis.url(0)) as vault:
+    async with faces.open_vault(face, url, keys=keys, cache=f"{own_redis.url(0)}?timeout=5") as vault:
         await vault.store("alice", NewToken(TOKEN, expires_in=3600), provider="p")
         await vault.get_valid("alice", provider="p")
         before, asked = commands(own_redis), len(statements)
@@ -130,6 +136,7 @@ async def test_the_uses_of_hits_are_counted_and_shown(
         assert token.usage_count == 6
 
 
+@pytest.mark.requirement("C4")
 async def test_what_stands_in_redis_shows_neither_token_nor_user_nor_profile(
     url: str, own_redis: Redis, keys: KeyRing
 ) -> None:
@@ -148,8 +155,9 @@ async def test_what_stands_in_redis_shows_neither_token_nor_user_nor_profile(
             assert canary not in appended
 
 
+@pytest.mark.requirement("C2")
 async def test_a_copy_ends_with_the_token_less_the_skew(url: str, own_redis: Redis, keys: KeyRing) -> None:
-    with TokenVault.open(url, keys=keys, cache=f"{own_redis.url(0)}?max_staleness=600") as vault:
+    with TokenVault.open(url, keys=keys, cache=f"{own_redis.url(0)}?max_staleness=600&timeout=5") as vault:
         vault.store("alice", NewToken(TOKEN, expires_in=100), provider="p")
         vault.get_valid("alice", provider="p")
         vault.store("bob", NewToken(TOKEN), provider="p")
@@ -195,6 +203,7 @@ async def a_reader_that_is_slow(
 
 @pytest.mark.requirement("K5")
 @pytest.mark.parametrize("change", ["reject", "revoke", "replace"])
+@pytest.mark.requirement("C6")
 async def test_a_slow_readers_fill_does_not_bring_back_what_was_ended_meanwhile(
     url: str, redis_url: str, keys: KeyRing, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -306,6 +315,7 @@ def test_four_readers_never_see_an_old_version_after_a_newer(url: str, redis_url
 
 
 @pytest.mark.requirement("C1")
+@pytest.mark.requirement("C3")
 async def test_a_writer_that_cannot_reach_redis_leaves_an_old_token_for_the_bound_at_most(
     url: str, redis_url: str, keys: KeyRing, face: faces.Face
 ) -> None:
@@ -314,7 +324,7 @@ async def test_a_writer_that_cannot_reach_redis_leaves_an_old_token_for_the_boun
     cut_off = f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
     nobody.close()
     async with (
-        faces.open_vault(face, url, keys=keys, cache=f"{redis_url}?max_staleness={staleness}") as reader,
+        faces.open_vault(face, url, keys=keys, cache=f"{redis_url}&max_staleness={staleness}") as reader,
         faces.open_vault(face, url, keys=keys, cache=f"{cut_off}?max_staleness={staleness}") as writer,
     ):
         for round_ in range(5):

@@ -48,11 +48,11 @@ class RedisCache:
         self._fill, self._hold, self._clear = script("fill"), script("hold"), script("clear")
 
     async def get(self, account: Account) -> bytes | None:
-        return await _answered(lambda: self._get(self._key(account)))
+        return await self._answered(lambda: self._get(self._key(account)))
 
     async def _get(self, key: bytes) -> bytes | None:
         try:
-            value = await settle(self._clients.client().get(key))
+            value = await self._clients.get(key)
         except ResponseError as error:
             if str(error).startswith("WRONGTYPE"):
                 return b""  # no value of ours
@@ -61,7 +61,9 @@ class RedisCache:
 
     async def mark(self, account: Account, mark: bytes, lives: timedelta) -> bool:
         key, milliseconds = self._key(account), lives // _MILLISECOND
-        return bool(await _answered(lambda: settle(self._clients.client().set(key, mark, nx=True, px=milliseconds))))
+        return bool(
+            await self._answered(lambda: settle(self._clients.client().set(key, mark, nx=True, px=milliseconds)))
+        )
 
     async def fill(self, account: Account, mark: bytes, value: bytes, lives: timedelta) -> bool:
         return bool(await self._run(self._fill, account, mark, value, lives // _MILLISECOND))
@@ -73,10 +75,12 @@ class RedisCache:
         await self._run(self._clear, account, hold)
 
     async def _run(self, text: str, account: Account, *arguments: bytes | int) -> Any:
-        return await _answered(lambda: settle(self._clients.client().eval(text, 1, self._key(account), *arguments)))
+        return await self._answered(
+            lambda: settle(self._clients.client().eval(text, 1, self._key(account), *arguments))
+        )
 
     async def ping(self) -> None:
-        await _answered(lambda: settle(self._clients.client().get(self._prefix)))
+        await self._answered(lambda: self._clients.get(self._prefix))
 
     async def close(self) -> None:
         await self._clients.close()
@@ -89,12 +93,12 @@ class RedisCache:
         joined = "".join(f"{len(part)}:{part}" for part in account)
         return self._prefix + sha256(joined.encode()).hexdigest().encode()
 
-
-async def _answered[T](question: Callable[[], Awaitable[T]]) -> T:
-    try:
-        return await question()
-    except Exception as error:
-        raise CacheFailed(_reason(error)) from error
+    async def _answered[T](self, question: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await question()
+        except Exception as error:
+            self._clients.failed()
+            raise CacheFailed(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from tokenkeep._stepping import settle
 from tokenkeep.stores.redis.address import Address
+from tokenkeep.stores.redis.lines import Lines
 
 PATIENCE: Final = 0.1
 """Seconds for each wait on a socket: to connect, to be answered."""
@@ -34,9 +35,12 @@ class Clients:
     def __init__(self, address: Address, *, asynchronous: bool) -> None:
         self._connect = _connecting(address, asynchronous=asynchronous)
         self._asynchronous = asynchronous
+        self._in_cluster = address.form == "cluster"
         self._patience = address.timeout or PATIENCE
         self._lock = threading.Lock()
         self._client: Any = None
+        self._lines: Lines | None = None
+        self._parts: dict[int, Any] = {}
         self._loop: object = None
         self._forgotten: list[Any] = []
 
@@ -50,20 +54,40 @@ class Clients:
         client = self._client
         return client if client is not None and loop is self._loop else self._renewed(loop)
 
+    async def get(self, key: bytes) -> Any:
+        """Return the value of a key, by the shortest way that there is."""
+        client = self.client()
+        lines = self._lines
+        return await (settle(client.get(key)) if lines is None else lines.get(key))
+
     def _renewed(self, loop: object) -> Any:
         if not self._lock.acquire(timeout=self._patience):
             raise Busy
         try:
             if self._client is None or loop is not self._loop:
-                self._forgotten.append(self._client)
-                self._client = None
-                self._client, self._loop = self._connect(), loop
+                self._forgotten.append((self._client, self._lines))
+                self._client = self._lines = None
+                client = self._connect()
+                self._lines = None if self._in_cluster else Lines(client.connection_pool)
+                self._client, self._loop = client, loop
+                self._parts = _parts_of(client) if self._in_cluster and not self._asynchronous else {}
             return self._client
         finally:
             self._lock.release()
 
+    def failed(self) -> None:
+        """After a failure: close what redis-py has dropped of a cluster while it looked for its new layout."""
+        client = self._client
+        if client is None or not self._in_cluster or self._asynchronous:
+            return
+        with self._lock:
+            before, self._parts = self._parts, _parts_of(client)
+            for part in before.keys() - self._parts.keys():
+                before[part].close()
+
     async def close(self) -> None:
         """Close the client. Safe to repeat."""
+        self.failed()
         client, self._client = self._client, None
         if client is None or (self._asynchronous and asyncio.get_running_loop() is not self._loop):
             return
@@ -73,8 +97,8 @@ class Clients:
 
     def forget(self) -> None:
         """Let go of the connections without closing them."""
-        self._forgotten.append(self._client)
-        self._client = None
+        self._forgotten.append((self._client, self._lines))
+        self._client = self._lines = None
         self._lock = threading.Lock()
 
 
@@ -116,11 +140,31 @@ def _quiet() -> MaintNotificationsConfig:
 def _cluster(address: Address, options: dict[str, Any], *, asynchronous: bool) -> Callable[[], Any]:
     node: Any = AsyncClusterNode if asynchronous else ClusterNode
     kind: Any = redis.asyncio.RedisCluster if asynchronous else redis.RedisCluster
-    return lambda: kind(
-        startup_nodes=[node(host, port) for host, port in address.nodes],
-        require_full_coverage=False,
-        **options,
-    )
+
+    def connect() -> Any:
+        first = [node(host, port) for host, port in address.nodes]
+        client = None
+        try:
+            client = kind(startup_nodes=first, require_full_coverage=False, **options)
+        finally:
+            if not asynchronous:
+                _drop_what_only_asked(first, client)
+        return client
+
+    return connect
+
+
+def _drop_what_only_asked(first: list[Any], client: Any) -> None:
+    """Close the connections that asked for the layout of the cluster; redis-py makes others and leaves them open."""
+    kept = {} if client is None else _parts_of(client)
+    for node in first:
+        if node.redis_connection is not None and id(node.redis_connection) not in kept:
+            node.redis_connection.close()
+
+
+def _parts_of(cluster: Any) -> dict[int, Any]:
+    """Return the clients of single nodes that a synchronous client of a cluster consists of."""
+    return {id(node.redis_connection): node.redis_connection for node in cluster.get_nodes() if node.redis_connection}
 
 
 def _sentinel(address: Address, options: dict[str, Any], *, asynchronous: bool) -> Callable[[], Any]:
