@@ -83,7 +83,8 @@ async def test_a_time_keeps_its_microseconds(vault: AsyncTokenVault, clock: Fake
 
 @pytest.mark.requirement("D1")
 @pytest.mark.parametrize(
-    "user", ['{"$gt": ""}', "$where", "$$ROOT", "$owner", "a.b", "1:a", "5:alice", "alice5:alice", "\uff21lice", "ALICE"]
+    "user",
+    ['{"$gt": ""}', "$where", "$$ROOT", "$owner", "a.b", "1:a", "5:alice", "\uff21lice", "ALICE"],
 )
 async def test_an_operator_in_a_user_id_is_a_name_like_any_other(vault: AsyncTokenVault, user: str) -> None:
     alice = await vault.get_or_create("alice")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,12 @@ _SNAPSHOT: Final = ReadConcern("snapshot")
 _DURABLE: Final = WriteConcern("majority", j=True)
 _SHORTEST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.1
+
+_LEAST: Final = 0.25
+"""Seconds that must be left to begin once more: a command given up on in mid-air may begin what nobody ends."""
+
+_ABORT: Final = 1.0
+"""Seconds to take back a transaction that did not come to its end."""
 
 
 class Calls:
@@ -133,6 +140,9 @@ class Database:
         self._client: Client | None = None
         self._loop: object = None
         self._forgotten: list[Client | None] = []
+        self._exiting = False
+        if asynchronous:
+            atexit.register(self._exit)
 
     @contextmanager
     def asking(self) -> Iterator[Calls]:
@@ -151,37 +161,40 @@ class Database:
 
         An error in `work` rolls back. It must not change anything but the database.
         """
-        with translated(self.name), pymongo.timeout(self._patience):
-            database, until, pause = self.handle(), time.monotonic() + self._patience, _SHORTEST_PAUSE
+        with translated(self.name):
+            until, pause = time.monotonic() + self._patience, _SHORTEST_PAUSE
             while True:
                 try:
-                    return await self._once(database, work)
+                    return await self._once(work, until)
                 except PyMongoError as error:
                     if not error.has_error_label("TransientTransactionError"):
                         raise
-                    if time.monotonic() + pause > until:
+                    if time.monotonic() + pause + _LEAST > until:
                         msg = f"{self.name}: others keep writing the same documents, or the server is away; try again"
                         raise StoreUnavailable(msg) from error
                 await self._pause(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _once[T](self, database: Any, work: Callable[[Calls], Awaitable[T]]) -> T:
+    async def _once[T](self, work: Callable[[Calls], Awaitable[T]], until: float) -> T:
+        database = self.handle()
         session = database.client.start_session()
         try:
-            await settle(
-                session.start_transaction(
-                    read_concern=_SNAPSHOT, write_concern=_DURABLE, read_preference=ReadPreference.PRIMARY
+            with pymongo.timeout(until - time.monotonic()):
+                await settle(
+                    session.start_transaction(
+                        read_concern=_SNAPSHOT, write_concern=_DURABLE, read_preference=ReadPreference.PRIMARY
+                    )
                 )
-            )
-            result = await work(Calls(database, session))
-            await self._commit(session)
-            return result
+                result = await work(Calls(database, session))
+                await self._commit(session, until)
+                return result
         finally:
-            await settle(session.end_session())  # aborts what was not committed
+            with pymongo.timeout(_ABORT):  # past `until` too: what is left open blocks others for a minute
+                await settle(session.end_session())
 
-    async def _commit(self, session: Any) -> None:
+    async def _commit(self, session: Any, until: float) -> None:
         """Commit, and ask again where the answer was lost: a commit is safe to repeat."""
-        until, pause = time.monotonic() + self._patience, _SHORTEST_PAUSE
+        pause = _SHORTEST_PAUSE
         while True:
             try:
                 await settle(session.commit_transaction())
@@ -199,8 +212,16 @@ class Database:
         else:
             time.sleep(seconds)  # noqa: ASYNC251  # the sync face has no event loop to keep waiting
 
+    def _exit(self) -> None:
+        self._exiting = True
+
     def handle(self) -> Any:
-        """Return PyMongo's handle of the database, on a client of this process and this event loop."""
+        """Return PyMongo's handle of the database, on a client of this process and this event loop.
+
+        Raises:
+            StoreUnavailable: the interpreter exits, and the loop that had the connections is gone: a new one
+                could not look up an address, which asyncio does in a thread.
+        """
         loop = asyncio.get_running_loop() if self.asynchronous else None
         client = self._client
         if client is None or loop is not self._loop:
@@ -212,12 +233,16 @@ class Database:
     def _renewed(self, loop: object) -> Client:
         with self._lock:
             if self._client is None or loop is not self._loop:
+                if self._exiting:
+                    msg = f"{self.name}: the program ends without having closed it, in the event loop that opened it"
+                    raise StoreUnavailable(msg)
                 self._forgotten.append(self._client)
                 self._client, self._loop = self._connect(), loop
             return self._client
 
     async def close(self) -> None:
         """Close a client of our own. Safe to repeat."""
+        atexit.unregister(self._exit)
         client, self._client = self._client, None
         if client is None or not self._owned:
             return
