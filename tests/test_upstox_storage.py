@@ -545,6 +545,18 @@ def test_an_interrupted_take_over_is_finished_by_the_next_opening(
     assert left_in_clear(old_file.parent) == []
 
 
+def test_several_may_take_over_at_once(old_file: Path, broker: Broker) -> None:
+    def token(_: int) -> str:
+        with upstox_storage.SQLiteUpstoxStorage(old_file, upstox=broker.provider, keys=KEYS) as storage:
+            return str(storage.get_or_create_token("AB1234")["token"])
+
+    with ThreadPoolExecutor(6) as threads:
+        assert set(threads.map(token, range(6))) == {LIVE}
+    assert broker.logins == []
+    assert {row[1] for row in rows_of(old_file)} == {ERASED}
+    assert left_in_clear(old_file.parent) == []
+
+
 def test_a_newer_token_of_the_vault_stays(old_file: Path, broker: Broker) -> None:
     with closing(sqlite3.connect(old_file)) as connection:
         connection.execute("UPDATE upstox_tokens SET created_at = datetime('now', '-1 hour')")

@@ -85,10 +85,10 @@ class _Opened:
         raise AssertionError  # pragma: no cover  # counting has no end
 
     def erase(self, rows: Sequence[OldRow]) -> None:
-        """Erase the tokens, also from free pages and from the log, where rows that were deleted still stand."""
+        """Erase the tokens; before that the free pages, where rows that were deleted still stand, and then the log."""
+        self._connection.execute("VACUUM")
         self._connection.execute("PRAGMA secure_delete=ON")
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.executemany(_ERASE, [(ERASED, row.key, row.text) for row in rows])
         self._connection.execute("COMMIT")
-        self._connection.execute("VACUUM")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
