@@ -18,7 +18,7 @@ ROLES: Final = ("owner", "writer", "verifier", "auditor")
 
 _TABLES: Final = ("meta", "key", "token", "lease", "step", "audit", "issued", "revision", "verify")
 _PREPARERS: Final[Mapping[str, IdentifierPreparer]] = {
-    "postgresql": postgresql.dialect().identifier_preparer,
+    "postgresql": postgresql.dialect().identifier_preparer,  # type: ignore[no-untyped-call]  # SQLAlchemy's
     "mariadb": mysql.dialect().identifier_preparer,
 }
 _PLACE: Final = re.compile(r"\{\{('?)(\w+)'?\}\}")
