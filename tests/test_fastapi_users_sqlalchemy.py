@@ -255,7 +255,7 @@ async def test_updating_a_row_that_was_deleted_meanwhile_is_no_error_and_no_resu
 
 
 async def test_a_time_in_any_zone_is_kept_and_compared_as_the_same_moment(
-    tokens: SQLAlchemyAccessTokenDatabase[AccessToken], user: User
+    tokens: SQLAlchemyAccessTokenDatabase[AccessToken], session: AsyncSession, user: User
 ) -> None:
     india = timezone(timedelta(hours=5, minutes=30))
     moment = datetime(2026, 3, 1, 12, tzinfo=india)
@@ -265,6 +265,9 @@ async def test_a_time_in_any_zone_is_kept_and_compared_as_the_same_moment(
     assert await tokens.get_by_token("TOKEN", moment) is not None
     assert await tokens.get_by_token("TOKEN", moment.astimezone(timezone(timedelta(hours=-5)))) is not None
     assert await tokens.get_by_token("TOKEN", moment + timedelta(seconds=1)) is None
+    session.add(AccessToken(token="BY HAND", user_id=user.id, created_at=moment))
+    await session.commit()
+    assert await tokens.get_by_token("BY HAND", moment + timedelta(seconds=1)) is None
 
 
 # --- what is the caller's ---
@@ -534,6 +537,9 @@ async def goes_on(engine: AsyncEngine) -> None:
         owner = identity if engine.dialect.name == "postgresql" else str(identity)
         values = {"token": clear, "created_at": moment if engine.dialect.name != "sqlite" else f"{moment}.000000"}
         await connection.execute(text(insert), values | {"user_id": owner})
+        if engine.dialect.name == "mysql":  # what MariaDB made of the original's table before 10.10
+            of_old = "TIMESTAMP NOT NULL DEFAULT current_timestamp() ON UPDATE current_timestamp()"
+            await connection.execute(text(f"ALTER TABLE accesstoken MODIFY created_at {of_old}"))
     async with async_sessionmaker(engine)() as session:
         tokens = SQLAlchemyAccessTokenDatabase(session, AccessToken)
         for other in (clear.lower(), clear.upper(), clear + " ", clear[:-1] + "e"):
