@@ -19,7 +19,8 @@ from benchmarks.harness import Line, Setting, machine
 from benchmarks.peers import FastAPIUsers
 
 ROWS: Final = (
-    "verify", "cached", "issue", "get_valid", "store", "single_flight", "bulk", "purge", "growth", "importing", "http", "redis",
+    "verify", "cached", "issue", "get_valid", "store", "single_flight", "bulk", "purge", "growth", "importing", "http",
+    "redis",
 )  # fmt: skip
 
 
