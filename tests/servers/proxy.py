@@ -103,11 +103,13 @@ class FaultProxy:
     async def _close(self) -> None:
         assert self._server is not None
         self._server.close()
-        tasks = list(self._open)
         self._abort_all()
-        for task in tasks:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
+        for _ in range(3):  # what was aborted is closed in a later turn of the loop
+            await asyncio.sleep(0)
 
     def _abort_all(self) -> None:
         for writers in self._open.values():
@@ -122,7 +124,7 @@ class FaultProxy:
             return
         try:
             far_reader, far_writer = await asyncio.open_connection(HOST, self._behind)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # nobody there, or the proxy closes
             writer.transport.abort()
             return
         task = asyncio.current_task()
