@@ -13,6 +13,7 @@ from sqlalchemy import event
 
 from servers.common import Server
 from servers.proxy import FaultProxy
+from sql_ways import WAYS, Way
 from tokenkeep import KeyRing, NewToken
 from tokenkeep.errors import StoreError, StoreUnavailable
 from tokenkeep.model import Account, Action
@@ -22,21 +23,22 @@ from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
 from tokenkeep.testing import FakeProvider, faces
 
 HOUR = timedelta(hours=1)
-KINDS = ["postgresql", "postgresql+asyncpg", "mariadb"]
 
 
-@pytest.fixture(params=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> faces.Face:
-    face: faces.Face = request.param
-    return face
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest, face: faces.Face) -> str:
-    if "asyncpg" in request.param and face == "sync":
-        pytest.skip("asyncpg has no sync face")
-    found: str = request.param
+@pytest.fixture(params=WAYS, ids="-".join)
+def way(request: pytest.FixtureRequest) -> Way:
+    found: Way = request.param
     return found
+
+
+@pytest.fixture
+def face(way: Way) -> faces.Face:
+    return way[0]
+
+
+@pytest.fixture
+def kind(way: Way) -> str:
+    return way[1]
 
 
 @pytest.fixture
@@ -252,7 +254,7 @@ async def test_a_deadlock_is_tried_again(face: faces.Face, url: str) -> None:
 async def test_patience_ends() -> None:
     tries: list[int] = []
 
-    async def never(_answered: Callable[[int], None]) -> int:
+    async def never(_: Callable[[int], None]) -> int:
         tries.append(1)
         msg = "busy"
         raise Undone(msg, contention=True)

@@ -12,6 +12,7 @@ import pytest
 
 from servers.mariadb import MariaDB
 from servers.postgres import Postgres
+from sql_ways import WAYS, Way
 from tokenkeep import KeyRing, NewToken
 from tokenkeep._stepping import run
 from tokenkeep.model import Account
@@ -28,10 +29,15 @@ MOMENTS = {
 }
 
 
-@pytest.fixture(params=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> faces.Face:
-    face: faces.Face = request.param
-    return face
+@pytest.fixture(params=WAYS, ids="-".join)
+def way(request: pytest.FixtureRequest) -> Way:
+    found: Way = request.param
+    return found
+
+
+@pytest.fixture
+def face(way: Way) -> faces.Face:
+    return way[0]
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +62,17 @@ def process_in_paris(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert os.environ.get("TZ") != "Europe/Paris"
 
 
-@pytest.fixture(params=["postgresql", "postgresql+asyncpg", "mariadb"])
-def url(request: pytest.FixtureRequest, face: faces.Face, process_in_paris: None) -> str:  # noqa: ARG001  # it is set
-    if request.param == "mariadb":
+@pytest.fixture
+def url(request: pytest.FixtureRequest, way: Way, process_in_paris: None) -> str:  # noqa: ARG001  # it is set
+    scheme = way[1]
+    if scheme == "mariadb":
         mariadb: MariaDB = request.getfixturevalue("mariadb_in_india")
         return mariadb.database().url
     postgres: Postgres = request.getfixturevalue("postgres_in_india")
     database = postgres.database()
     with postgres.connect(database.name) as connection:  # what every session of this database begins with
         connection.execute(f"ALTER DATABASE {database.name} SET timezone TO 'America/New_York'".encode())
-    if request.param == "postgresql":
-        return database.url
-    if face == "sync":
-        pytest.skip("asyncpg has no sync face")
-    return database.url.replace("postgresql", "postgresql+asyncpg")
+    return database.url.replace("postgresql", scheme)
 
 
 @pytest.mark.requirement("X4")

@@ -13,6 +13,7 @@ from tokenkeep.stores.sql.naming import Naming
 from tokenkeep.stores.sql.sqlite import FileReader
 from tokenkeep.stores.sql.tokens import SqlTokens
 from tokenkeep.stores.sql.transfer import SqlTransfer
+from tokenkeep.stores.sql.wire import Wire
 
 
 def sql_backend(
@@ -20,7 +21,7 @@ def sql_backend(
     *,
     actor: str,
     clock: Clock | None = None,
-    reader: FileReader | None = None,
+    reader: FileReader | Wire | None = None,
     link: tuple[str, ...] = (),
     naming: Naming | None = None,
 ) -> Backend:

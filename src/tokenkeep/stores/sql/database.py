@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tokenkeep._stepping import settle
 from tokenkeep.errors import StoreError
-from tokenkeep.stores.sql.errors import Phase, Place, as_ours, is_of_a_driver
+from tokenkeep.stores.sql.errors import Phase, Place, Undone, as_ours, is_of_a_driver
 from tokenkeep.stores.sql.limits import Limits
 from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
 
@@ -115,6 +115,30 @@ class Database:
             if not is_of_a_driver(error):
                 raise
             failure = self.as_ours(error, phase)
+        raise failure
+
+    async def directly[T, K](self, ask: Callable[[K], Awaitable[T]], what: K) -> T:
+        """Ask something of the driver itself, with its errors as ours, again when the connection is lost."""
+        try:
+            return await ask(what)
+        except Exception as error:
+            if not is_of_a_driver(error):
+                raise
+            failure = self.as_ours(error)
+        if isinstance(failure, Undone):
+            return await self._directly_again(ask, what, failure)
+        raise failure
+
+    async def _directly_again[T, K](self, ask: Callable[[K], Awaitable[T]], what: K, failure: StoreError) -> T:
+        patience = Patience(self._limits.retry_timeout)
+        while (pause := patience.pause(failure)) is not None:
+            await self.sleep(pause)
+            try:
+                return await ask(what)
+            except Exception as error:
+                if not is_of_a_driver(error):
+                    raise
+                failure = self.as_ours(error)
         raise failure
 
     def as_ours(self, error: BaseException, phase: Phase = Phase.BEFORE_COMMIT) -> StoreError:

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, inspect, select, text
 
+from tokenkeep._stepping import settle
 from tokenkeep.errors import SchemaMismatch, StoreError
 from tokenkeep.model import TierStatus
 from tokenkeep.stores.sql.creating import create_missing
@@ -19,6 +20,7 @@ from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
 from tokenkeep.stores.sql.sqlite import FileReader
 from tokenkeep.stores.sql.types import MARIADB
+from tokenkeep.stores.sql.wire import Wire
 
 _VERSION: Final = "schema_version"
 _ALIVE: Final = text("SELECT 1")
@@ -40,7 +42,7 @@ class SqlHealth:
     """Implements `Health`."""
 
     def __init__(
-        self, database: Database, tables: Tables, *, reader: FileReader | None, link: tuple[str, ...] = ()
+        self, database: Database, tables: Tables, *, reader: FileReader | Wire | None, link: tuple[str, ...] = ()
     ) -> None:
         self._database = database
         self._link = link
@@ -124,7 +126,7 @@ class SqlHealth:
 
     async def close(self) -> None:
         if self._reader is not None:
-            self._reader.close()
+            await settle(self._reader.close())
         await self._database.close()
 
     def forget(self) -> None:

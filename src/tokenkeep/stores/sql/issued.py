@@ -16,6 +16,7 @@ from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import Tables
 from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.wire import Wire
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""
@@ -29,7 +30,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class SqlIssued:
     """Implements `IssuedStore`."""
 
-    def __init__(self, database: Database, tables: Tables, audit: SqlAudit, *, reader: FileReader | None) -> None:
+    def __init__(
+        self, database: Database, tables: Tables, audit: SqlAudit, *, reader: FileReader | Wire | None
+    ) -> None:
         self._database = database
         self._audit = audit
         self._read_statements(tables)

@@ -12,6 +12,7 @@ from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.wire import Fetch, Question, Wire
 
 KEPT: Final = 10_000
 """How many rows are remembered in decoded form, to be handed out again while they read the same."""
@@ -31,21 +32,25 @@ class Lookup[R]:
         self,
         database: Database,
         statement: Select[Any],
-        reader: FileReader | None,
+        reader: FileReader | Wire | None,
         build: Callable[[Sequence[Any]], R],
     ) -> None:
         self._build = build
         self._kept: Kept[tuple[str | bytes, ...], tuple[Sequence[Any], R]] = Kept(KEPT)
         self._database = database
         self._statement = statement
-        self._reader = reader
+        self._reader = reader if isinstance(reader, FileReader) else None
+        self._fetch: Fetch | None = None
         compiled = statement.compile(dialect=database.dialect)
         self._sql = str(compiled)
         self._order: Sequence[str] = compiled.positiontup or list(compiled.params)
-        self._decoders = [
+        self._decoders: Sequence[Callable[[Any], Any] | None] = [
             column.type.dialect_impl(database.dialect).result_processor(database.dialect, None)
             for column in statement.selected_columns
         ]
+        if reader is not None and not isinstance(reader, FileReader):
+            question = Question.of(statement, database.dialect)
+            self._fetch, self._decoders = reader.fetching(question), question.decoders
 
     async def find(self, *key: str | bytes) -> R | None:
         """Return what the row stands for, or `None` where there is no row.
@@ -65,7 +70,7 @@ class Lookup[R]:
 
     def _built(self, row: Sequence[Any]) -> R:
         try:
-            return self._build(row if self._reader is None else self._decoded(row))
+            return self._build(row if self._reader is None and self._fetch is None else self._decoded(row))
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
             msg = f"{self._database.name}: a row is damaged; revoke that token, and find out who wrote it"
             raise StoreError(msg) from error
@@ -73,6 +78,8 @@ class Lookup[R]:
     async def _read(self, key: tuple[str | bytes, ...]) -> Sequence[Any] | None:
         """Return the row as the driver gave it."""
         row: Sequence[Any] | None
+        if self._fetch is not None:
+            return await self._database.directly(self._fetch, key)
         if self._reader is None:
             parameters = dict(zip(self._order, key, strict=True))
             row = await self._database.read(lambda transaction: transaction.first(self._statement, parameters))

@@ -51,7 +51,8 @@ def open_postgresql(url: str, *, asynchronous: bool, actor: str, clock: Clock | 
         name=f"the PostgreSQL database {address.url.database}",
         limits=address.limits,
     )
-    backend = sql_backend(database, actor=actor, clock=clock, link=link.warnings, naming=address.naming)
+    wire = postgresql.open_wire(link, asynchronous=asynchronous)
+    backend = sql_backend(database, actor=actor, clock=clock, reader=wire, link=link.warnings, naming=address.naming)
     return OpenedStore(backend=backend)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
@@ -12,6 +13,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.stores.sql import tls
 from tokenkeep.stores.sql.address import Address
+from tokenkeep.stores.sql.wire import Wire
+from tokenkeep.stores.sql.wire_asynchronous import AsyncpgLine, AsyncWire, Line, PsycopgLine
+from tokenkeep.stores.sql.wire_threads import ThreadWire
 
 EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 
@@ -90,3 +94,29 @@ def _bound(engine: Engine, link: Link) -> None:
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: object, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         return psycopg_bounded.connect(link.address.limits.statement_timeout, *arguments, **options)
+
+
+def open_wire(link: Link, *, asynchronous: bool) -> Wire | None:
+    """Return what runs look-ups on the driver itself; `None` where statements may not be prepared."""
+    if not link.prepares:
+        return None
+    url, limits = link.address.with_driver(link.driver), link.address.limits
+    arguments, found = url.get_dialect(_is_async=asynchronous)().create_connect_args(url)
+    options = {**found, **link.arguments}
+    if not asynchronous:
+        from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
+
+        connect = partial(psycopg_bounded.connect_raw, limits.statement_timeout, *arguments, **options)
+        return ThreadWire(connect, timeout=limits.pool_timeout)
+    return AsyncWire(partial(_line, link, arguments, options))
+
+
+async def _line(link: Link, arguments: Sequence[Any], options: Mapping[str, Any]) -> Line:
+    if link.driver == "asyncpg":
+        import asyncpg  # noqa: PLC0415  # drivers are imported when they are wanted
+
+        return AsyncpgLine(await asyncpg.connect(*arguments, **options))
+    from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # the same
+
+    limit = link.address.limits.statement_timeout
+    return PsycopgLine(await psycopg_bounded.connect_raw_async(limit, *arguments, **options))

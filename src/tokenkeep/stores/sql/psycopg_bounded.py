@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
 import psycopg
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 
 WAKES: Final = 0.1
 """Seconds between two looks at the clock while the server is silent."""
@@ -78,3 +80,34 @@ def connector(limit: float) -> Callable[..., Awaitable[AsyncBounded]]:
         return connection
 
     return connect_async
+
+
+class _Text(Loader):
+    """JSON as it came: it is decoded where it is new."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+class _BinaryText(_Text):
+    format = Format.BINARY
+
+    def load(self, data: Any) -> str:
+        return bytes(data)[1:].decode()  # the version of the format comes first
+
+
+def _raw[C: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]](connection: C) -> C:
+    for loader in (_Text, _BinaryText):
+        connection.adapters.register_loader("jsonb", loader)
+    return connection
+
+
+def connect_raw(limit: float, *arguments: Any, **options: Any) -> Bounded:
+    """Connect for look-ups: parameters are $1, $2 ..., each statement is its own transaction."""
+    return _raw(connect(limit, *arguments, **options, autocommit=True, cursor_factory=psycopg.RawCursor))
+
+
+async def connect_raw_async(limit: float, *arguments: Any, **options: Any) -> AsyncBounded:
+    """The same for the async face."""
+    opened = connector(limit)(*arguments, **options, autocommit=True, cursor_factory=psycopg.AsyncRawCursor)
+    return _raw(await opened)

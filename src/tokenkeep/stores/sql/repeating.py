@@ -64,7 +64,7 @@ class Patience:
 class Attempt[T](Protocol):
     """One try of a transaction; `answered` is told what it would return before it commits."""
 
-    def __call__(self, answered: Callable[[T], None]) -> Awaitable[T]:
+    def __call__(self, answered: Callable[[T], None], /) -> Awaitable[T]:
         """Try once."""
 
 

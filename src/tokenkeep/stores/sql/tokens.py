@@ -18,13 +18,20 @@ from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import IN_PLACE, Tables
 from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.wire import Wire
 
 
 class SqlTokens:
     """Implements `TokenStore`."""
 
     def __init__(
-        self, database: Database, tables: Tables, audit: SqlAudit, leases: SqlLeases, *, reader: FileReader | None
+        self,
+        database: Database,
+        tables: Tables,
+        audit: SqlAudit,
+        leases: SqlLeases,
+        *,
+        reader: FileReader | Wire | None,
     ) -> None:
         self._database = database
         self._audit = audit
