@@ -25,7 +25,8 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
-        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "status", "reports", "upkeep", "copying"),
+        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "status"),
+        *("reports", "upkeep", "copying"),
         *("vault", "issuer"),
     ),
     4: ("stores", "providers", "turns", "threads", "tasks", "alarms"),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tokenkeep import TokenVault
-from tokenkeep.threads import Threads
 from tokenkeep.testing import FakeClock, OneTimeCodeProvider
+from tokenkeep.threads import Threads
 
 
 def test_a_login_that_begins_too_late_for_its_claim_claims_another_code(monkeypatch: pytest.MonkeyPatch) -> None:
