@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,8 @@ def face(request: pytest.FixtureRequest) -> faces.Face:
     return face
 
 
-def shown_by(server: type[Server]) -> Certificates:
+@contextmanager
+def shown_by(server: type[Server]) -> Iterator[Certificates]:
     """Make certificates where only the server's user can read its key."""
     ids = server().ids
     folder = private_folder("tls", ids)
@@ -36,21 +39,25 @@ def shown_by(server: type[Server]) -> Certificates:
         file.chmod(0o600 if file == made.key else 0o644)
         if ids is not None:
             os.chown(file, *ids)
-    return made
+    yield made
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def postgres_with_tls() -> Iterator[tuple[Postgres, Certificates]]:
-    made = shown_by(Postgres)
-    settings = {"ssl": "on", "ssl_cert_file": made.certificate, "ssl_key_file": made.key}
-    with Postgres.running(*(word for name, value in settings.items() for word in ("-c", f"{name}={value}"))) as server:
-        yield server, made
+    with shown_by(Postgres) as made:
+        settings = {"ssl": "on", "ssl_cert_file": made.certificate, "ssl_key_file": made.key}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with Postgres.running(*options) as server:
+            yield server, made
 
 
 @pytest.fixture(scope="module")
 def mariadb_with_tls() -> Iterator[tuple[MariaDB, Certificates]]:
-    made = shown_by(MariaDB)
-    with MariaDB.running(f"--ssl-cert={made.certificate}", f"--ssl-key={made.key}", "--ssl=on") as server:
+    with (
+        shown_by(MariaDB) as made,
+        MariaDB.running(f"--ssl-cert={made.certificate}", f"--ssl-key={made.key}", "--ssl=on") as server,
+    ):
         yield server, made
 
 
