@@ -86,11 +86,17 @@ class VaultCore:
     async def close(self) -> None:
         """Write what waits to be written, then close what was opened."""
         try:
-            for account in list(self._unwritten):
-                await self._acquiring.write_late(account)
-            await self._uses.flush()
+            await self._write_what_waits()
         finally:
             await self._backend.health.close()
+
+    async def _write_what_waits(self) -> None:
+        """Write late tokens and counted uses; a token that still cannot be written costs no count."""
+        try:
+            for account in list(self._unwritten):
+                await self._acquiring.write_late(account)
+        finally:
+            await self._uses.flush()
 
     async def flush(self) -> None:
         """Write the uses that were counted."""
