@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
+# most tests wait for a server: two processes a core; make test ARGS="-n 0 -k ..." for one alone
+WORKERS := $(shell expr 2 \* $$(nproc 2>/dev/null || echo 2))
+
 # tests start hundreds of interpreters: let each find its modules compiled
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -19,7 +22,7 @@ demo: $(READY)  ## many processes share one login at a local Upstox; under 90 s
 	@$(BIN)/tokenkeep demo
 
 test: $(READY)  ## every test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
 
 check: $(READY)  ## lint, format, types, and the rules of the house
 	@$(BIN)/ruff check .

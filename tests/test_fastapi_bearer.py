@@ -141,9 +141,9 @@ async def test_a_token_in_the_url_is_refused_and_not_logged_by_the_server(
     app: FastAPI, issuer: AsyncTokenIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = plain(await issuer.issue("alice"))
+    caplog.set_level(logging.WARNING, "httpx")  # the client of this test logs its own URLs
+    caplog.set_level(logging.WARNING, "httpcore")
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # the client of this test logs its own URLs
-    logging.getLogger("httpcore").setLevel(logging.WARNING)
     with served(app, log_level="info", access_log=True, log_config=None) as address:
         async with httpx.AsyncClient(base_url=address) as http:
             for query in (f"access_token={token}", f"a=1&ACCESS_TOKEN={token}&b=2"):
