@@ -15,6 +15,7 @@ from tokenkeep import AsyncTokenIssuer, IssuedToken, KeyRing, TokenIssuer
 
 HOUR = timedelta(hours=1)
 MOST_CALLS = 120
+NOBODY_COMMITTED = "PRAGMA data_version"
 
 MALFORMED = ["", "tk_", "tk_" + "A" * 51, "x" * 1_000_000, "tk_\x00", "tk_" + "٣" * 51, "tk_\ud800", "ghp_abc"]
 
@@ -59,15 +60,24 @@ async def profiled(verify: Callable[[], Awaitable[IssuedToken | None]]) -> tuple
 
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["keyed", "idle"])
-def test_a_strict_verification_is_one_statement(url: str, statements: list[str], *, keyed: bool) -> None:
+def test_a_strict_verification_is_one_statement_and_one_more_when_somebody_has_committed(
+    url: str, statements: list[str], *, keyed: bool
+) -> None:
     with TokenIssuer.open(
         url, lifetime=HOUR, idle=None if keyed else timedelta(minutes=30), keys=KeyRing.generate()
     ) as issuer:
         token = bearer(issuer.issue("alice", scopes={"orders:read"}))
+        assert issuer.verify(token, scopes={"orders:read"}) is not None
         statements.clear()
         assert issuer.verify(token, scopes={"orders:read"}) is not None
-        assert len(statements) == 1
-        assert statements[0].startswith("SELECT")
+        assert statements == [NOBODY_COMMITTED]
+        other = bearer(issuer.issue("bob"))
+        statements.clear()
+        assert issuer.verify(other) is not None
+        assert [statement.split()[0] for statement in statements] == ["SELECT"]
+        statements.clear()
+        assert issuer.verify(token) is not None
+        assert [statement.split()[0] for statement in statements] == ["PRAGMA", "SELECT"]
 
 
 async def test_a_strict_verification_of_the_async_face_is_one_statement(url: str, statements: list[str]) -> None:
@@ -130,6 +140,7 @@ def test_refusing_an_unknown_token_is_one_statement(url: str, statements: list[s
         issued = issuer.issue("alice")
         issuer.verify(bearer(issued))
         issuer.revoke(issued)
+        assert issuer.verify(bearer(issued)) is None
         statements.clear()
         assert issuer.verify(bearer(issued)) is None
         assert len(statements) == 1

@@ -113,9 +113,14 @@ class TokenForm:
             return False
 
 
+def fingerprint(token: str) -> bytes:
+    """Digest any ASCII text, one-way: what a process remembers a token by (32 bytes)."""
+    return sha256(_FOR_ID + token.encode()).digest()
+
+
 def token_id(token: str) -> bytes:
     """Derive the primary key and public id of a well-formed token: 16 bytes, the same under every key."""
-    return sha256(_FOR_ID + token.encode()).digest()[:ID_BYTES]
+    return fingerprint(token)[:ID_BYTES]
 
 
 def public_id(raw: bytes) -> str:

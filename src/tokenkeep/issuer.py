@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tokenkeep import _checking
 from tokenkeep.batching import Batch
-from tokenkeep.digest import parse_public_id, token_id
+from tokenkeep.digest import parse_public_id, public_id, token_id
 from tokenkeep.keycheck import check_keys
 from tokenkeep.minting import IssuerKeys, Mint, shown
 from tokenkeep.model import Action, AuditEvent, IssuedToken, Purged, Statistics, Status
@@ -60,7 +60,7 @@ class IssuerCore:
         self._monotonic = monotonic
         self._wait = wait
         self._mint = Mint(prefix, ring, namespace=namespace, lifetime=lifetime)
-        self._uses = UseCounter[bytes](self._count_uses, work)
+        self._uses = UseCounter[str](self._count_uses, work)
         self._issues = Batch[Grant](self._store.add, wait=wait, work=work)
         bound = _checking.span(max_staleness, "max_staleness", zero=True)
         self._recent = Recent(bound, monotonic=monotonic) if bound else None
@@ -97,8 +97,8 @@ class IssuerCore:
         self._verifier.forget()
         self._issues.forget()
 
-    async def _count_uses(self, sums: Sums[bytes]) -> None:
-        await self._store.count_issued_uses([(key, count, at) for key, (count, at) in sums.items()])
+    async def _count_uses(self, sums: Sums[str]) -> None:
+        await self._store.count_issued_uses([(bytes.fromhex(key), count, at) for key, (count, at) in sums.items()])
 
     # --- issuing and verifying
 
@@ -191,7 +191,7 @@ class IssuerCore:
 
     def _drop(self, ended: Collection[bytes]) -> None:
         if self._recent is not None and ended:
-            self._recent.drop(*ended)
+            self._recent.drop(*map(public_id, ended))
 
     def _noting(self, action: Action) -> Callable[[str], Entry]:
         now = self._clock.now()

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 from tokenkeep.model import IssuedToken
 
 ENTRIES: Final = 100_000
-"""About 190 bytes each beside the token's record."""
 
 
 class Ticket(NamedTuple):
@@ -27,7 +26,7 @@ class Ticket(NamedTuple):
 
 
 class Recent:
-    """Remembers verified tokens by their ids; neither tokens nor refusals are kept. Safe to use from threads.
+    """Remembers verified tokens by their fingerprints; neither tokens nor refusals are kept. Safe to use from threads.
 
     Args:
         bound: how long an answer is trusted.
@@ -42,35 +41,43 @@ class Recent:
         self._lock = threading.Lock()
         self._generation = 0
         self._kept: dict[bytes, tuple[float, datetime, IssuedToken]] = {}
+        self._dropped: dict[str, float] = {}
 
-    def get(self, token_id: bytes, now: datetime) -> IssuedToken | None:
+    def get(self, fingerprint: bytes, now: datetime) -> IssuedToken | None:
         """Return what is still trusted and has not ended at `now`."""
-        kept = self._kept.get(token_id)
+        kept = self._kept.get(fingerprint)
         if kept is None:
             return None
         trusted_until, ends_at, token = kept
-        return token if self._monotonic() < trusted_until and now < ends_at else None
+        moment = self._monotonic()
+        if moment >= trusted_until or now >= ends_at or self._dropped.get(token.id, moment) > moment:
+            return None
+        return token
 
     def ticket(self) -> Ticket:
         """Begin a query."""
         return Ticket(self._monotonic() + self._bound, self._generation)
 
-    def keep(self, token_id: bytes, token: IssuedToken, *, ends_at: datetime, ticket: Ticket) -> None:
+    def keep(self, fingerprint: bytes, token: IssuedToken, *, ends_at: datetime, ticket: Ticket) -> None:
         """Remember an answer, unless this process has revoked anything since its query began."""
         with self._lock:
             if ticket.generation != self._generation:
                 return
-            self._kept.pop(token_id, None)
+            self._kept.pop(fingerprint, None)
             while len(self._kept) >= self._entries:
                 del self._kept[next(iter(self._kept))]
-            self._kept[token_id] = (ticket.trusted_until, ends_at, token)
+            self._kept[fingerprint] = (ticket.trusted_until, ends_at, token)
 
-    def drop(self, *token_ids: bytes) -> None:
-        """Forget tokens that were revoked, and whatever a query under way will say of them."""
+    def drop(self, *token_ids: str) -> None:
+        """Trust nothing that is kept of tokens that were revoked, nor what a query under way will say of them.
+
+        Their ids are noted for as long as an answer from before could be trusted.
+        """
+        now = self._monotonic()
         with self._lock:
             self._generation += 1
-            for token_id in token_ids:
-                self._kept.pop(token_id, None)
+            still = {token_id: until for token_id, until in self._dropped.items() if until > now}
+            self._dropped = still | dict.fromkeys(token_ids, now + self._bound)
 
     def clear(self) -> None:
         """Forget everything, and whatever the queries under way will say."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenkeep import _checking
 from tokenkeep._kept import Kept
-from tokenkeep.digest import TokenForm, token_id
+from tokenkeep.digest import TokenForm, fingerprint, public_id, token_id
 from tokenkeep.errors import StoreError
 from tokenkeep.minting import shown
 from tokenkeep.model import IssuedToken
 from tokenkeep.ports import Clock, IssuedRecord, IssuedStore
-from tokenkeep.recent import Recent
+from tokenkeep.recent import Recent, Ticket
 from tokenkeep.secret import Secret
 from tokenkeep.uses import UseCounter
 
@@ -28,7 +28,13 @@ _LONGEST: Final = 128
 """Characters; no token is longer."""
 
 _KEPT: Final = 10_000
-"""Rows that are kept beside what is shown of them."""
+
+
+class Seen(NamedTuple):
+    """A row that a token was found to match, and what is shown of it."""
+
+    record: IssuedRecord
+    token: IssuedToken
 
 
 class Verifier:
@@ -43,7 +49,7 @@ class Verifier:
         self,
         store: IssuedStore,
         form: TokenForm,
-        uses: UseCounter[bytes],
+        uses: UseCounter[str],
         *,
         namespace: str,
         idle: timedelta | None,
@@ -59,7 +65,7 @@ class Verifier:
         self._recent = recent
         self._clock = clock
         self._latest = clock.now()
-        self._kept: Kept[bytes, tuple[IssuedRecord, IssuedToken]] = Kept(_KEPT)
+        self._seen: Kept[bytes, Seen] = Kept(_KEPT)
 
     async def verify(self, token: str | Secret, *, scopes: Collection[str] = ()) -> IssuedToken | None:
         """Return whose token it is; `None` for anything that is not good, and when a scope is missing."""
@@ -68,36 +74,43 @@ class Verifier:
         plain = token.reveal() if isinstance(token, Secret) else token
         if not isinstance(plain, str) or len(plain) > _LONGEST or not plain.isascii():
             return None
-        key, ticket = token_id(plain), None
-        if self._recent is not None:
-            now = self.now()
-            found = self._recent.get(key, now)
-            if found is not None:
-                return self._used(key, found, scopes, now)
-            ticket = self._recent.ticket()
-        if key not in self._kept and not self._form.well_formed(plain):  # what is kept was well-formed before
-            return None
-        record = await self._store.find(key)
+        mark = fingerprint(plain)
+        if self._recent is None:
+            return await self._ask(plain, mark, scopes, None)
         now = self.now()
-        if (
-            record is None
-            or not self.is_good(record, now)
-            or not self._form.matches(plain, record.digest, record.key_id)
-        ):
+        found = self._recent.get(mark, now)
+        if found is not None:
+            return self._used(found, scopes, now)
+        return await self._ask(plain, mark, scopes, self._recent.ticket())
+
+    async def _ask(self, plain: str, mark: bytes, scopes: Collection[str], ticket: Ticket | None) -> IssuedToken | None:
+        """Ask the store. What was seen of this very token before saves work only while the row is the same."""
+        seen = self._seen.get(mark)
+        if seen is None and not self._form.well_formed(plain):
             return None
-        found = self._used(key, self._shown(record), scopes, now)
+        record = await self._store.find(token_id(plain) if seen is None else seen.record.id)
+        now = self.now()
+        if record is None or not self.is_good(record, now):
+            return None
+        if seen is None or seen.record is not record:
+            if not self._form.matches(plain, record.digest, record.key_id):
+                return None
+            seen = Seen(record, shown(record))
+            if record.key_id == self._form.key_id:  # another key may leave the ring
+                self._seen.keep(mark, seen)
+        found = self._used(seen.token, scopes, now)
         if found is not None:
             if self._granule is not None or record.key_id != self._form.key_id:
                 await self._look_after(record, plain, now)
             if self._recent is not None and ticket is not None:
-                self._recent.keep(key, found, ends_at=self._end(record), ticket=ticket)
+                self._recent.keep(mark, found, ends_at=self._end(record), ticket=ticket)
         return found
 
-    def _used(self, key: bytes, found: IssuedToken, scopes: Collection[str], now: datetime) -> IssuedToken | None:
+    def _used(self, found: IssuedToken, scopes: Collection[str], now: datetime) -> IssuedToken | None:
         """Default deny: what is asked for must have been granted. Only then it is a use."""
         if scopes and EVERYTHING not in found.scopes and not found.scopes.issuperset(scopes):
             return None
-        self._uses.add(key, now)
+        self._uses.add(found.id, now)
         return found
 
     async def _look_after(self, record: IssuedRecord, plain: str, now: datetime) -> None:
@@ -122,16 +135,8 @@ class Verifier:
         """The end, or the end of idleness when that is sooner. A use that is not written yet counts."""
         if self._idle is None:
             return record.expires_at
-        last = max(record.last_used_at or record.created_at, self._uses.last(record.id) or record.created_at)
+        last = max(record.last_used_at or record.created_at, self._uses.last(public_id(record.id)) or record.created_at)
         return min(record.expires_at, last + self._idle)
-
-    def _shown(self, record: IssuedRecord) -> IssuedToken:
-        kept = self._kept.get(record.id)
-        if kept is not None and kept[0] is record:
-            return kept[1]
-        token = shown(record)
-        self._kept.keep(record.id, (record, token))
-        return token
 
     def now(self) -> datetime:
         """Return the time, which never goes back here: a clock that is set back revives nothing."""

@@ -10,6 +10,7 @@ from sqlalchemy import Select
 
 from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreError
+from tokenkeep.stores.sql.coalescing import Key, Row
 from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.sqlite import FileReader
 from tokenkeep.stores.sql.wire import Fetch, Question, Wire
@@ -36,7 +37,7 @@ class Lookup[R]:
         build: Callable[[Sequence[Any]], R],
     ) -> None:
         self._build = build
-        self._kept: Kept[tuple[str | bytes, ...], tuple[Sequence[Any], R]] = Kept(KEPT)
+        self._kept: Kept[Key, tuple[Row, R]] = Kept(KEPT)
         self._database = database
         self._statement = statement
         self._reader = reader if isinstance(reader, FileReader) else None
@@ -58,7 +59,25 @@ class Lookup[R]:
         Raises:
             StoreError: a column holds what tokenkeep never wrote.
         """
-        row = await self._read(key)
+        if self._reader is not None:
+            return self._find_in_file(self._reader, key)
+        return self._made_of(key, await self._read(key))
+
+    def _find_in_file(self, reader: FileReader, key: Key) -> R | None:
+        try:
+            noted: R | None = reader.found((self, key))
+            row = reader.first(self._sql, key) if noted is None else None
+        except sqlite3.Error as error:
+            failure = self._database.as_ours(error)
+        else:
+            if row is None:
+                return noted
+            made = self._made_of(key, row)
+            reader.note((self, key), made)
+            return made
+        raise failure
+
+    def _made_of(self, key: Key, row: Row) -> R | None:
         if row is None:
             return None
         kept = self._kept.get(key)
@@ -75,22 +94,13 @@ class Lookup[R]:
             msg = f"{self._database.name}: a row is damaged; revoke that token, and find out who wrote it"
             raise StoreError(msg) from error
 
-    async def _read(self, key: tuple[str | bytes, ...]) -> Sequence[Any] | None:
+    async def _read(self, key: Key) -> Row:
         """Return the row as the driver gave it."""
-        row: Sequence[Any] | None
         if self._fetch is not None:
             return await self._database.directly(self._fetch, key)
-        if self._reader is None:
-            parameters = dict(zip(self._order, key, strict=True))
-            row = await self._database.read(lambda transaction: transaction.first(self._statement, parameters))
-            return row
-        try:
-            row = self._reader.first(self._sql, key)
-        except sqlite3.Error as error:
-            failure = self._database.as_ours(error)
-        else:
-            return row
-        raise failure
+        parameters = dict(zip(self._order, key, strict=True))
+        row: Row = await self._database.read(lambda transaction: transaction.first(self._statement, parameters))
+        return row
 
     def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
         return [

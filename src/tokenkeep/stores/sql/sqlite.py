@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,9 @@ from tokenkeep.stores.sql.database import WRITES
 
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process to finish its transaction."""
+
+NOTED: Final = 10_000
+"""Rows that a thread notes between two commits."""
 
 
 def open_engine(path: str | None, *, asynchronous: bool) -> Engine | AsyncEngine:
@@ -75,55 +78,102 @@ def _write_ahead(cursor: Any) -> None:
             cursor.execute("PRAGMA journal_mode=WAL")
 
 
+class Thread:
+    """What one thread reads on: a connection, and what it found there since the last commit of anybody."""
+
+    __slots__ = ("connection", "found", "owner", "version")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.owner = threading.current_thread()
+        self.connection = connection
+        self.version = _version(connection)
+        self.found: dict[Hashable, Any] = {}
+
+
 class FileReader:
     """Look up single rows on the driver itself, on a connection for each thread.
 
     A warm row by its key takes less time than the hop to a worker thread, so the async face reads here
-    in its loop as well. Each look-up is a transaction of its own and sees every commit before it.
+    in its loop as well. Each look-up is a transaction of its own and sees every commit before it: either it
+    selects the row, or it asks for `PRAGMA data_version`, which says that nobody has committed since the row
+    was selected here.
     """
 
     def __init__(self, path: str) -> None:
         self._uri = f"{Path(path).absolute().as_uri()}?mode=ro"
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._connections: list[tuple[threading.Thread, sqlite3.Connection]] = []
+        self._threads: list[Thread] = []
+
+    def found(self, key: Hashable) -> Any:
+        """Return what this thread noted under a key, if nobody has committed since; otherwise `None`."""
+        thread = self._thread()
+        noted = thread.found.get(key)
+        if noted is None:
+            return None
+        version = _version(thread.connection)
+        if version == thread.version:
+            return noted
+        thread.version = version
+        thread.found = {}
+        return None
+
+    def note(self, key: Hashable, found: object) -> None:
+        """Note what was made of a row that `first` has just returned, in the place of the row."""
+        thread = self._thread()
+        if len(thread.found) >= NOTED:
+            thread.found = {}
+        thread.found[key] = found
 
     def first(self, sql: str, parameters: Sequence[Any]) -> Any:
         """Return the first row as a tuple, or `None`."""
-        try:
-            connection = self._local.connection
-        except AttributeError:
-            connection = self._open()
-        return connection.execute(sql, parameters).fetchone()
+        return self._thread().connection.execute(sql, parameters).fetchone()
 
-    def _open(self) -> sqlite3.Connection:
+    def _thread(self) -> Thread:
+        try:
+            thread: Thread = self._local.thread
+        except AttributeError:
+            thread = self._local.thread = self._open()
+        return thread
+
+    def _open(self) -> Thread:
         connection = sqlite3.connect(
             self._uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
+        try:
+            thread = Thread(connection)
+        except BaseException:
+            connection.close()
+            raise
         with self._lock:
             self._reap()
-            self._connections.append((threading.current_thread(), connection))
-        self._local.connection = connection
-        return connection
+            self._threads.append(thread)
+        return thread
 
     def _reap(self) -> None:
         """Close the connections of threads that have ended."""
-        for thread, connection in self._connections:
-            if not thread.is_alive():
-                connection.close()
-        self._connections = [pair for pair in self._connections if pair[0].is_alive()]
+        for thread in self._threads:
+            if not thread.owner.is_alive():
+                thread.connection.close()
+        self._threads = [thread for thread in self._threads if thread.owner.is_alive()]
 
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            for _thread, connection in self._connections:
-                connection.close()
-            self._connections = []
+            for thread in self._threads:
+                thread.connection.close()
+            self._threads = []
             self._local = threading.local()
 
     def forget(self) -> None:
         """Let go of the connections without closing them: they belong to the parent after a fork."""
         self._lock = threading.Lock()
-        self._forgotten = self._connections  # closing an inherited connection would drop the parent's locks
-        self._connections = []
+        self._forgotten = self._threads  # closing an inherited connection would drop the parent's locks
+        self._threads = []
         self._local = threading.local()
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """A number that changes, for this connection, whenever another one has committed."""
+    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return version
