@@ -419,7 +419,7 @@ def test_an_answer_that_was_on_its_way_during_a_revocation_is_not_kept() -> None
     token = some_token(now)
     recent = Recent(BOUND, monotonic=Monotonic())
     before = recent.ticket()
-    recent.drop(b"another")
+    recent.drop("another")
     recent.keep(b"key", token, ends_at=token.expires_at, ticket=before)
     assert recent.get(b"key", now) is None
     recent.keep(b"key", token, ends_at=token.expires_at, ticket=recent.ticket())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from tokenkeep import KeyRing, NewToken, TokenVault
 from tokenkeep._stepping import run
@@ -73,15 +73,16 @@ def migrations(url: str, versions: list[Path] | None = None) -> Iterator[Migrati
         run(database.close())
 
 
+DRIVERS = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql"}
+
+
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
-    database, _ = open_database(url)
-    assert isinstance(database.engine, Engine)
-    try:
-        with database.engine.begin() as connection:
-            yield connection
-    finally:
-        run(database.close())
+    scheme, _, where = url.partition("://")
+    engine = create_engine(f"{DRIVERS.get(scheme, scheme)}://{where}")
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
 
 
 def use(url: str) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import ClauseElement, Connection, Executable, create_engine, tex
 from servers.common import Database as Fresh
 from servers.postgres import Postgres
 from tokenkeep.stores.sql.backend import sql_backend
-from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.database import EngineDatabase
 
 ROWS = 60_000
 
@@ -53,7 +53,7 @@ def database(postgres_server: Postgres) -> Iterator[Fresh]:
 @pytest.fixture(scope="module")
 def backend(database: Fresh) -> Iterator[Any]:
     engine = create_engine(database.url.replace("postgresql://", "postgresql+psycopg://"))
-    yield sql_backend(Database(engine, name="the test"), actor="test")
+    yield sql_backend(EngineDatabase(engine, name="the test"), actor="test")
     engine.dispose()
 
 

@@ -75,8 +75,10 @@ class SingleFlight:
                     return found
                 state = await self._leases.lease_state(account)
                 self._share_failure(account, state, shared_from, forced=forced)
-                if not state.held_for and (result := await self._try_to_lead(account, ready, attempt)) is not None:
-                    return result
+                if not state.held_for:  # whoever is cancelled while he takes the lease must not leave it lying
+                    result = await self._work.finish(self._try_to_lead(account, ready, attempt))
+                    if result is not None:
+                        return result
                 await self._wait.sleep(pause)
                 waited, pause = waited + pause, min(pause * 1.5, _LONGEST_PAUSE)
         msg = f"another process has held the login for {PATIENCE:.0f} seconds; see what it waits for, then ask again"
@@ -102,9 +104,7 @@ class SingleFlight:
         attempt: Callable[[Lease], Awaitable[T | None]],
     ) -> T | None:
         lease = await self._leases.take_lease(account, _owner(), LEASE)
-        if lease is None:
-            return None
-        return await self._work.finish(self._lead(lease, ready, attempt))
+        return None if lease is None else await self._lead(lease, ready, attempt)
 
     async def _lead[T](
         self,

@@ -45,11 +45,15 @@ class UseCounter[K: Hashable]:
         return None if pending is None else pending[1]
 
     async def flush(self) -> None:
-        """Hand over what was counted.
+        """Hand over what was counted; where its caller is cancelled it goes on.
 
         Raises:
             StoreError: the sink could not take it; nothing is lost, the next flush tries again.
         """
+        if self._sums:
+            await self._work.finish(self._hand_over())
+
+    async def _hand_over(self) -> None:
         with self._lock:
             sums, self._sums = self._sums, {}
         if not sums:

@@ -35,9 +35,10 @@ _ACTIONS: Final = {"created": Action.CREATED, "deactivated": Action.REPLACED, "u
 
 @dataclass(frozen=True, slots=True)
 class SeedServer:
-    """A PostgreSQL database with tables of those classes."""
+    """A PostgreSQL database with tables of those classes, and what it is called."""
 
     database: Database
+    source: str
 
     async def tables(self) -> list[str]:
         """Return which of the three tables are there.
@@ -103,7 +104,7 @@ class SeedServer:
     @property
     def name(self) -> str:
         """What the trail calls the table that an event comes from."""
-        return f"{self.database.engine.url.database}.{_TRAIL}"
+        return f"{self.source}.{_TRAIL}"
 
     async def _rows(self, statement: TextClause, after: int) -> AsyncIterator[Mapping[str, Any]]:
         while rows := await self._batch(statement, after):

@@ -50,7 +50,9 @@ def import_tables(
 
 @contextmanager
 def _server(url: str) -> Iterator[SeedServer]:
-    from tokenkeep.importing.seed_server import SeedServer  # noqa: PLC0415  # loads SQLAlchemy
+    from sqlalchemy import make_url  # noqa: PLC0415  # takes its time
+
+    from tokenkeep.importing.seed_server import SeedServer  # noqa: PLC0415  # the same
     from tokenkeep.stores.sql.direct import open_database  # noqa: PLC0415  # the same
 
     if url.partition("://")[0].partition("+")[0] != "postgresql":
@@ -58,7 +60,7 @@ def _server(url: str) -> Iterator[SeedServer]:
         raise ConfigurationError(msg)
     database, _ = open_database(url)
     try:
-        yield SeedServer(database)
+        yield SeedServer(database, str(make_url(url).database))
     finally:
         run(database.close())
 

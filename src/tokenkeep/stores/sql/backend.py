@@ -10,7 +10,7 @@ from tokenkeep.stores.sql.issued import SqlIssued
 from tokenkeep.stores.sql.keys import SqlKeys
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.naming import Naming
-from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.tokens import SqlTokens
 from tokenkeep.stores.sql.transfer import SqlTransfer
 from tokenkeep.stores.sql.wire import Wire

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable
+from sqlalchemy import Connection, CursorResult, Dialect, Engine, Executable
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -19,43 +18,91 @@ from tokenkeep.stores.sql.errors import Phase, Place, Undone, as_ours, is_of_a_d
 from tokenkeep.stores.sql.limits import Limits
 from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
 
-WRITES: Final = "tokenkeep_writes"
-"""The execution option of a connection that will write, so that SQLite takes the lock at BEGIN."""
-
-type Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+type Values = Mapping[str, Any]
+type Parameters = Values | Sequence[Values]
 
 
-class Transaction:
+class Transaction(Protocol):
     """An open transaction: statements go in, rows come out."""
+
+    async def run(self, statement: Executable, parameters: Parameters | None = None) -> None:
+        """Execute a statement once, or once for each of a list of parameters."""
+
+    async def count(self, statement: Executable, parameters: Parameters | None = None) -> int:
+        """Execute a change and return how many rows it matched."""
+
+    async def first(self, statement: Executable, parameters: Values | None = None) -> Any:
+        """Return the first row, or `None`."""
+
+    async def rows(self, statement: Executable, parameters: Values | None = None) -> Sequence[Any]:
+        """Return all rows."""
+
+    async def plainly(self, function: Callable[[Connection], Any]) -> Any:
+        """Call a function that wants SQLAlchemy's plain connection, such as `MetaData.create_all`."""
+
+
+class Database(Protocol):
+    """Transactions on one database.
+
+    Attributes:
+        name: what errors call the database; never a data source name.
+    """
+
+    @property
+    def name(self) -> str: ...  # stands above
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose SQL it speaks."""
+
+    async def read[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in a transaction that only reads, again when the connection is lost."""
+
+    async def write[T](self, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt = Doubt.TELL) -> T:
+        """Run `work` in a transaction that commits after it and rolls back on an error.
+
+        Until it commits nothing has happened, so it may run again; it must change nothing but the database.
+        """
+
+    def as_ours(self, error: BaseException) -> StoreError:
+        """Return a driver's error as one of ours, to be raised where the original is no longer handled."""
+
+    async def close(self) -> None:
+        """Close what it opened. Safe to repeat."""
+
+    def forget_connections(self) -> None:
+        """Let go of every connection without closing it: they belong to the parent after a fork."""
+
+
+class EngineTransaction:
+    """Implements `Transaction` on a connection of SQLAlchemy."""
 
     def __init__(self, connection: Connection | AsyncConnection) -> None:
         self._connection = connection
 
-    async def run(self, statement: Executable, parameters: Parameters | None = None) -> CursorResult[Any]:
-        """Execute a statement once, or once for each of a list of parameters."""
+    async def _execute(self, statement: Executable, parameters: Parameters | None) -> CursorResult[Any]:
         return await settle(self._connection.execute(statement, parameters))
 
+    async def run(self, statement: Executable, parameters: Parameters | None = None) -> None:
+        await self._execute(statement, parameters)
+
     async def count(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        """Execute a change and return how many rows it matched."""
-        return (await self.run(statement, parameters)).rowcount
+        return (await self._execute(statement, parameters)).rowcount
 
-    async def first(self, statement: Executable, parameters: Parameters | None = None) -> Any:
-        """Return the first row, or `None`."""
-        return (await self.run(statement, parameters)).first()
+    async def first(self, statement: Executable, parameters: Values | None = None) -> Any:
+        return (await self._execute(statement, parameters)).first()
 
-    async def rows(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Any]:
-        """Return all rows."""
-        return (await self.run(statement, parameters)).all()
+    async def rows(self, statement: Executable, parameters: Values | None = None) -> Sequence[Any]:
+        return (await self._execute(statement, parameters)).all()
 
     async def plainly(self, function: Callable[[Connection], Any]) -> Any:
-        """Call a function that wants SQLAlchemy's plain connection, such as `MetaData.create_all`."""
         if isinstance(self._connection, AsyncConnection):
             return await self._connection.run_sync(function)
         return function(self._connection)
 
 
-class Database:
-    """Transactions on an `Engine` or an `AsyncEngine`.
+class EngineDatabase:
+    """Implements `Database` on an `Engine` or an `AsyncEngine`.
 
     A transaction whose connection was lost, or that others undid, is run again where that is safe.
 
@@ -77,18 +124,13 @@ class Database:
         self._limits = limits or Limits()
         self._place = Place(name, engine.dialect.name)
         self._readers = engine.execution_options(**_READING.get(engine.dialect.name, {}))
-        self._writers = engine.execution_options(**{WRITES: True})
+        self._writers = engine
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` in a transaction that only reads, again when the connection is lost."""
         return await self._repeated(self._readers, work, Doubt.REPEAT)
 
     async def write[T](self, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt = Doubt.TELL) -> T:
-        """Run `work` in a transaction that commits after it and rolls back on an error.
-
-        Until it commits nothing has happened, so it runs again when the connection is lost or others undid it.
-        """
         return await self._repeated(self._writers, work, doubt)
 
     async def _repeated[T](
@@ -105,7 +147,7 @@ class Database:
         phase = Phase.BEFORE_COMMIT
         try:
             async with self._connected(engine) as connection:
-                result = await work(Transaction(connection))
+                result = await work(EngineTransaction(connection))
                 if engine is self._writers:
                     answered(result)
                     phase = Phase.COMMITTING
@@ -142,7 +184,6 @@ class Database:
         raise failure
 
     def as_ours(self, error: BaseException, phase: Phase = Phase.BEFORE_COMMIT) -> StoreError:
-        """Return a driver's error as one of ours, to be raised where the original is no longer handled."""
         return as_ours(self._place, error, phase)
 
     async def sleep(self, seconds: float) -> None:
@@ -164,16 +205,13 @@ class Database:
             try:
                 yield connection
             except Exception as error:
-                if is_of_a_driver(error) and not isinstance(error, SQLAlchemyError | sqlite3.Error):
+                if is_of_a_driver(error) and not isinstance(error, SQLAlchemyError):
                     await settle(connection.invalidate())  # SQLAlchemy does not know that it is lost
                 raise
 
     def _move_to_this_loop(self) -> None:
-        """Leave the connections of an event loop that has ended to themselves: they work in no other.
-
-        Those of SQLite do: each is a thread, which answers whatever loop asked.
-        """
-        if not self.asynchronous or not self._owned or self.dialect.name == "sqlite":
+        """Leave the connections of an event loop that has ended to themselves: they work in no other."""
+        if not self.asynchronous or not self._owned:
             return
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and self._loop.is_closed():
@@ -181,14 +219,12 @@ class Database:
         self._loop = loop
 
     async def close(self) -> None:
-        """Dispose of an engine of our own."""
         if self._owned:
             if self.asynchronous:
                 self._move_to_this_loop()
             await settle(self.engine.dispose())
 
     def forget_connections(self) -> None:
-        """Let go of every pooled connection without closing it: they belong to the parent after a fork."""
         engine = self.engine.sync_engine if isinstance(self.engine, AsyncEngine) else self.engine
         engine.dispose(close=False)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.stores.sql import mariadb, postgresql, sqlite
+from tokenkeep.stores.sql import mariadb, postgresql
 from tokenkeep.stores.sql.address import Address, parsed
-from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.database import Database, EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
+from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
 
 _SERVERS: Final = {"postgresql": postgresql, "mariadb": mariadb, "mysql": mariadb}
 
@@ -41,12 +42,12 @@ def open_database(url: str) -> Direct:
         msg = f'the driver for {scheme}:// is missing ({error.name}): pip install "tokenkeep[{extra}]"'
         raise ConfigurationError(msg) from error
     name = f"the {scheme} database {address.url.database}"
-    return Direct(Database(engine, name=name, limits=address.limits), address.naming)
+    return Direct(EngineDatabase(engine, name=name, limits=address.limits), address.naming)
 
 
 def _sqlite(url: str) -> Direct:
     found = parsed(url, "sqlite:///file")
     path = None if found.database in {None, "", ":memory:"} else str(found.database)
-    engine = sqlite.open_engine(path, asynchronous=False)
     prefix = str(found.query.get("table_prefix", Naming().prefix))
-    return Direct(Database(engine, name="the SQLite database"), Naming(prefix))
+    database = SqliteDatabase(path, name="the SQLite database", asynchronous=False)
+    return Direct(database, Naming(prefix))

@@ -82,15 +82,15 @@ def as_ours(place: Place, error: BaseException, phase: Phase) -> StoreError:
         )
     driver = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if place.dialect == "sqlite":
-        return _of_sqlite(place.name, driver, conflict=isinstance(error, IntegrityError))
+        return _of_sqlite(place.name, driver)
     return _of_server(place, driver, phase, conflict=isinstance(error, IntegrityError))
 
 
-def _of_sqlite(name: str, driver: BaseException, *, conflict: bool) -> StoreError:
+def _of_sqlite(name: str, driver: BaseException) -> StoreError:
     ours: StoreError
     text = str(driver).lower()
     ways_out = [way_out for sign, way_out in _SQLITE_WAYS_OUT if sign in text]
-    if conflict:
+    if isinstance(driver, sqlite3.IntegrityError):
         ours = _conflict(name)
     elif ways_out:
         ours = StoreUnavailable(f"{name} {ways_out[0]}")

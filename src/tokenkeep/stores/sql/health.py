@@ -18,7 +18,7 @@ from tokenkeep.stores.sql.durability import unsafe_settings
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
-from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.types import MARIADB
 from tokenkeep.stores.sql.wire import Wire
 

@@ -15,7 +15,7 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import Tables
-from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.wire import Wire
 
 _TOGETHER: Final = 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Select
@@ -11,8 +12,8 @@ from sqlalchemy import Select
 from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.coalescing import Key, Row
-from tokenkeep.stores.sql.database import Database
-from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.database import Database, EngineDatabase
+from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.wire import Fetch, Question, Wire
 
 KEPT: Final = 10_000
@@ -49,9 +50,9 @@ class Lookup[R]:
             column.type.dialect_impl(database.dialect).result_processor(database.dialect, None)
             for column in statement.selected_columns
         ]
-        if reader is not None and not isinstance(reader, FileReader):
+        if isinstance(database, EngineDatabase) and reader is not None and not isinstance(reader, FileReader):
             question = Question.of(statement, database.dialect)
-            self._fetch, self._decoders = reader.fetching(question), question.decoders
+            self._fetch, self._decoders = partial(database.directly, reader.fetching(question)), question.decoders
 
     async def find(self, *key: str | bytes) -> R | None:
         """Return what the row stands for, or `None` where there is no row.
@@ -97,7 +98,7 @@ class Lookup[R]:
     async def _read(self, key: Key) -> Row:
         """Return the row as the driver gave it."""
         if self._fetch is not None:
-            return await self._database.directly(self._fetch, key)
+            return await self._fetch(key)
         parameters = dict(zip(self._order, key, strict=True))
         row: Row = await self._database.read(lambda transaction: transaction.first(self._statement, parameters))
         return row

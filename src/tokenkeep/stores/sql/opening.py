@@ -10,11 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.ports import Clock, OpenedStore
-from tokenkeep.stores.sql import mariadb, postgresql, sqlite
+from tokenkeep.stores.sql import mariadb, postgresql
 from tokenkeep.stores.sql.address import Address, parsed
 from tokenkeep.stores.sql.backend import sql_backend
-from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.database import EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
+from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
+from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.types import MARIADB
 
 _SQLITE_DRIVERS: Final = {False: ("", "pysqlite"), True: ("", "aiosqlite")}
@@ -35,10 +37,10 @@ def open_sqlite(url: str, *, asynchronous: bool, actor: str, clock: Clock | None
         msg = f"a SQLite URL takes no {', '.join(sorted(options))}; write sqlite:///file, or name a table_prefix"
         raise ConfigurationError(msg)
     path = None if found.database in {None, "", ":memory:"} else str(found.database)
-    engine = sqlite.open_engine(path, asynchronous=asynchronous)
     name = "the SQLite database in memory" if path is None else f"the SQLite file {Path(path).name}"
-    reader = None if path is None else sqlite.FileReader(path)
-    backend = sql_backend(Database(engine, name=name), actor=actor, clock=clock, reader=reader, naming=naming)
+    reader = None if path is None else FileReader(path)
+    database = SqliteDatabase(path, name=name, asynchronous=asynchronous)
+    backend = sql_backend(database, actor=actor, clock=clock, reader=reader, naming=naming)
     return OpenedStore(backend=backend, path=None if path is None else Path(path), in_memory=path is None)
 
 
@@ -46,7 +48,7 @@ def open_postgresql(url: str, *, asynchronous: bool, actor: str, clock: Clock | 
     """Open a database on a PostgreSQL server."""
     address = Address.read(url, postgresql.EXAMPLE)
     link = postgresql.Link(address, asynchronous=asynchronous)
-    database = Database(
+    database = EngineDatabase(
         postgresql.open_engine(link, asynchronous=asynchronous),
         name=f"the PostgreSQL database {address.url.database}",
         limits=address.limits,
@@ -60,7 +62,7 @@ def open_mariadb(url: str, *, asynchronous: bool, actor: str, clock: Clock | Non
     """Open a database on a MariaDB or MySQL server."""
     address = Address.read(url, mariadb.EXAMPLE)
     link = mariadb.Link(address, asynchronous=asynchronous)
-    database = Database(
+    database = EngineDatabase(
         mariadb.open_engine(link, asynchronous=asynchronous),
         name=f"the MariaDB database {address.url.database}",
         limits=address.limits,
@@ -90,5 +92,5 @@ def open_lent(engine: object, *, asynchronous: bool, actor: str, clock: Clock | 
             "set up in a way of their own (sqlite:///file), other databases are not known"
         )
         raise ConfigurationError(msg)
-    database = Database(engine, name=f"the {kind} database {engine.url.database}", owned=False)
+    database = EngineDatabase(engine, name=f"the {kind} database {engine.url.database}", owned=False)
     return OpenedStore(backend=sql_backend(database, actor=actor, clock=clock))

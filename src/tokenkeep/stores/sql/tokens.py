@@ -17,7 +17,7 @@ from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import IN_PLACE, Tables
-from tokenkeep.stores.sql.sqlite import FileReader
+from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.wire import Wire
 
 
@@ -306,7 +306,7 @@ def _swap(old: TokenRecord, new: TokenRecord) -> dict[str, Any]:
 
 
 def _info(row: Any) -> TokenInfo:
-    values = dict(row._mapping)  # noqa: SLF001  # the documented way to a row by names
+    values = row._asdict()  # documented, of a row and of a named tuple
     active = bool(values.pop("alive"))
     reason = values.pop("end_reason")
     values["scope"] = tuple(values["scope"])

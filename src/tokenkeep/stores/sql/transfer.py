@@ -78,4 +78,5 @@ def _known(key: tuple[Column[Any], ...], values: Sequence[tuple[Any, ...]]) -> S
 
 
 def _plain(row: Any) -> Row:
-    return {name: bytes(value) if isinstance(value, memoryview) else value for name, value in row._mapping.items()}  # noqa: SLF001  # the documented way to a row by names
+    values = row._asdict()  # documented, of a row and of a named tuple
+    return {name: bytes(value) if isinstance(value, memoryview) else value for name, value in values.items()}

@@ -1,0 +1,170 @@
+"""Writing to SQLite: one connection, and one commit for all who wait at the same moment."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from tokenkeep._stepping import run
+from tokenkeep.errors import StoreUnavailable
+from tokenkeep.stores.sql.database import Transaction
+
+TOGETHER: Final = 100
+"""Changes in one commit."""
+
+type Work[T] = Callable[[Transaction], Awaitable[T]]
+
+
+class Job[T]:
+    """A change that is to be made, and what came of it.
+
+    Attributes:
+        notify: told once the job is done; from whatever thread made the change.
+    """
+
+    __slots__ = ("done", "error", "notify", "value", "work")
+
+    value: T
+
+    def __init__(self, work: Work[T], notify: Callable[[], object] | None = None) -> None:
+        self.work = work
+        self.notify = notify
+        self.done = False
+        self.error: BaseException | None = None
+
+    def attempt(self, transaction: Transaction) -> None:
+        """Make the change; it is done only when it is committed."""
+        self.value, self.error = run(_coroutine(self.work, transaction)), None
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Say that it is committed, or why it is not."""
+        self.error = self.error if error is None else error
+        self.done = True
+        if self.notify is not None:
+            self.notify()
+
+
+async def _coroutine[T](work: Work[T], transaction: Transaction) -> T:
+    return await work(transaction)
+
+
+class Writer:
+    """Makes changes in transactions of one connection, several in one where they wait for each other.
+
+    Whoever has the turn makes all the changes that lie there and commits once: a change that fails is taken
+    back alone, by a savepoint. When the whole transaction fails each is tried by itself, so that none suffers
+    for another. Safe to use from threads.
+
+    Args:
+        connect: opens the connection; called at the first change.
+        wrap: makes a transaction of it.
+    """
+
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], wrap: Callable[[sqlite3.Connection], Transaction]
+    ) -> None:
+        self._connect = connect
+        self._wrap = wrap
+        self._connection: sqlite3.Connection | None = None
+        self.forget()
+
+    def lay_down(self, job: Job[Any]) -> None:
+        """Let a job wait; `serve` does it."""
+        self._waiting.append(job)
+
+    def do(self, job: Job[Any]) -> None:
+        """Do a job, or wait until somebody has done it."""
+        self._waiting.append(job)
+        with self._turn:
+            while not job.done:
+                self._serve_some()
+
+    def serve(self) -> None:
+        """Do what waits."""
+        with self._turn:
+            while self._waiting:
+                self._serve_some()
+
+    def _serve_some(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+        interrupted = StoreUnavailable("the change was interrupted and has not happened; try again")
+        try:
+            self._make(batch)
+        except BaseException:
+            self._roll_back()
+            for job in batch:
+                if not job.done:
+                    job.finish(interrupted)
+            raise
+
+    def _make(self, batch: Sequence[Job[Any]]) -> None:
+        try:
+            connection = self._begun()
+        except sqlite3.Error as error:
+            for job in batch:
+                job.finish(error)
+            return
+        if len(batch) == 1:
+            self._alone(batch[0], connection)
+        elif self._together(batch, connection):
+            for job in batch:
+                job.finish()
+        else:
+            for job in batch:
+                self._make([job])
+
+    def _begun(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection
+
+    def _alone(self, job: Job[Any], connection: sqlite3.Connection) -> None:
+        try:
+            job.attempt(self._wrap(connection))
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001  # its caller raises it
+            self._roll_back()
+            job.finish(error)
+        else:
+            job.finish()
+
+    def _together(self, batch: Sequence[Job[Any]], connection: sqlite3.Connection) -> bool:
+        """Tell whether it was committed; otherwise nothing of it has happened."""
+        try:
+            for job in batch:
+                self._within(job, connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._roll_back()
+            return False
+        return True
+
+    def _within(self, job: Job[Any], connection: sqlite3.Connection) -> None:
+        connection.execute("SAVEPOINT change")
+        try:
+            job.attempt(self._wrap(connection))
+        except Exception as error:  # noqa: BLE001  # its caller raises it
+            job.error = error
+            connection.execute("ROLLBACK TO change")  # fails when SQLite has taken back the whole transaction
+        connection.execute("RELEASE change")
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection when nobody uses it any more."""
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def forget(self) -> None:
+        """Begin anew without closing anything: after a fork the connection is the parent's."""
+        self._turn = threading.Lock()
+        self._waiting: deque[Job[Any]] = deque()
+        self._forgotten, self._connection = self._connection, None  # closing it would drop the parent's locks
