@@ -269,9 +269,9 @@ class TestNames:
     @pytest.mark.requirement("D2")
     @pytest.mark.parametrize("prefix", ["select", "table_", "x" * LONGEST_PREFIX])
     def test_a_prefix_may_be_a_reserved_word_or_long(self, url: str, prefix: str) -> None:
-        url = f"{url}?table_prefix={prefix}"
-        use(url)
-        with migrations(url) as found:
+        prefixed = f"{url}?table_prefix={prefix}"
+        use(prefixed)
+        with migrations(prefixed) as found:
             assert run(found.differences()) == []
             run(found.upgrade())
         with connected(url) as connection:

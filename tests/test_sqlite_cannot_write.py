@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import Engine, event
 
 from tokenkeep import KeyRing, NewToken, TokenVault
 from tokenkeep.errors import StoreUnavailable
@@ -38,16 +37,16 @@ except StoreUnavailable as error:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[None]:
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no database of this test grow past 60 pages."""
+    connect = sqlite3.connect
 
-    def limit(connection: Any, _record: object) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute("PRAGMA max_page_count=60")
+    def limited(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **options)
+        connection.execute("PRAGMA max_page_count=60")
+        return connection
 
-    event.listen(Engine, "connect", limit)
-    yield
-    event.remove(Engine, "connect", limit)
+    monkeypatch.setattr(sqlite3, "connect", limited)
 
 
 @pytest.fixture

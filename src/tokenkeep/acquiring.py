@@ -27,6 +27,7 @@ from tokenkeep.ports import (
     OneTimeCodes,
     Provider,
     Renewing,
+    Right,
     Sealer,
     TokenRecord,
     Wait,
@@ -144,12 +145,12 @@ class Acquiring:
         ]
         return await self._put_in_place(lease, records)
 
-    async def _prepare(self, lease: Lease) -> None:
+    async def _prepare(self, right: Right) -> None:
         """Before anything is asked for: note an attempt that was cut off, and the key that is about to seal."""
-        if lease.unfinished is not None:
+        if isinstance(right, Lease) and right.unfinished is not None:
             detail = {"reason": "an earlier attempt was begun and never ended; its token, if there was one, is lost"}
             entry = Entry(action=Action.ACQUIRE_IN_DOUBT, at=self._clock.now(), detail=detail)
-            await self._audit.note(lease.account, entry)
+            await self._audit.note(right.account, entry)
         key_id = self._sealer.key_id
         if key_id not in self._remembered:
             await self._keys.remember_key(key_id, self._sealer.check_value(key_id), self._clock.now())
@@ -243,16 +244,16 @@ class Acquiring:
 
     # --- writing ---
 
-    async def store(self, lease: Lease, new: NewToken, expires_at: datetime | None) -> Landed | None:
-        """Put a token in place that arrived another way; `None` when the lease was lost.
+    async def store(self, right: Right, new: NewToken, expires_at: datetime | None) -> Landed | None:
+        """Put a token in place that arrived another way; `None` when the lease is another's or was lost.
 
         Raises:
             StoreError: it was not written; whoever handed it over still has it.
         """
-        await self._prepare(lease)
-        versions = await self._tokens.versions(lease.account)
-        record = self._sealed(lease.account, new, versions.get(new.kind, 0) + 1, expires_at)
-        written = await self._tokens.replace([record], lease, _entries([record], Action.STORED))
+        await self._prepare(right)
+        versions = await self._tokens.versions(right.account)
+        record = self._sealed(right.account, new, versions.get(new.kind, 0) + 1, expires_at)
+        written = await self._tokens.replace([record], right, _entries([record], Action.STORED))
         return Landed({record.kind: record}, written=True) if written else None
 
     async def _put_in_place(self, lease: Lease, records: Sequence[TokenRecord]) -> Landed | None:

@@ -35,8 +35,10 @@ from tokenkeep.ports import (
     NearTokens,
     Provider,
     Revoking,
+    Right,
     Sealer,
     TokenRecord,
+    Unheld,
     Use,
     Wait,
     Work,
@@ -254,11 +256,14 @@ class VaultCore:
         async def nothing() -> TokenRecord | None:
             return None
 
-        async def write(lease: Lease) -> TokenRecord | None:
-            landed = await self._acquiring.store(lease, new_token, ends)
+        async def write(right: Right) -> TokenRecord | None:
+            landed = await self._acquiring.store(right, new_token, ends)
             return None if landed is None else self._wanted(account, landed, new_token.kind)
 
-        return self._open(await self._flight.run(account, ready=nothing, attempt=write, forced=True))
+        record = await write(Unheld(account=account))
+        if record is None:  # somebody logs in, or others store at this moment
+            record = await self._flight.run(account, ready=nothing, attempt=write, forced=True)
+        return self._open(record)
 
     async def _at_hand(self, account: Account, kind: str, needed: timedelta) -> TokenRecord | None:
         """The token in place; what is only remembered must be good to hand out, for it decides nothing else."""

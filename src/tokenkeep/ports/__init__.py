@@ -8,7 +8,7 @@ from tokenkeep.ports.acquired import NearTokens, TokenRecord, TokenStore, Use
 from tokenkeep.ports.backend import Backend, LentEngine, OpenedStore, Source
 from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
-from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore
+from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore, Right, Unheld
 from tokenkeep.ports.providing import CodeWindow, ExpiryPolicy, OneTimeCodes, Provider, Renewing, Revoking
 from tokenkeep.ports.running import Clock, Wait, Work
 from tokenkeep.ports.sealing import Binding, Sealer
@@ -39,6 +39,7 @@ __all__ = [
     "Provider",
     "Renewing",
     "Revoking",
+    "Right",
     "Room",
     "Row",
     "Sealer",
@@ -47,6 +48,7 @@ __all__ = [
     "TokenRecord",
     "TokenStore",
     "Transferable",
+    "Unheld",
     "Use",
     "Wait",
     "Work",

@@ -13,7 +13,7 @@ from tokenkeep.model import (
     TokenInfo,
 )
 from tokenkeep.ports.common import Entry
-from tokenkeep.ports.leasing import Lease
+from tokenkeep.ports.leasing import Right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +76,12 @@ class TokenStore(Protocol):
     async def versions(self, account: Account) -> dict[str, int]:
         """Return the highest version ever written for each kind."""
 
-    async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
+    async def replace(self, records: Sequence[TokenRecord], right: Right, entries: Sequence[Entry]) -> bool:
         """Put new tokens of one account in place of the old and give the lease back, in one transaction.
 
         The replaced ones lose their secrets and stay as history. `False`, and nothing is written, when
-        the lease was lost or a version is taken. Repeating it after an error is safe: the same rows are
+        the lease was lost or a version is taken; without a lease also wherever the store cannot tell at
+        once that nobody holds it. Repeating it after an error is safe: the same rows are
         recognised by their ids, and the answer is then `True`.
         """
 

@@ -33,6 +33,20 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unheld:
+    """The right to write for an account whose lease nobody holds and no attempt has left unfinished.
+
+    It is looked for in the transaction that writes; an attempt that began before cannot land after it.
+    """
+
+    account: Account
+
+
+type Right = Lease | Unheld
+"""What a write of tokens has to show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseState:
     """What others see of a lease.
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pymongo.errors import DuplicateKeyError
 
 from tokenkeep.model import Account
-from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState
+from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState, Right
 from tokenkeep.stores.mongo.audit import MongoAudit
 from tokenkeep.stores.mongo.database import Calls, Database
 from tokenkeep.stores.mongo.documents import Document, key_of, literal, span_to_micros, suspicion, to_micros
@@ -122,9 +122,12 @@ class MongoLeases:
             "retry_at": None if retry_in is None else {"$add": [self._now(), int(retry_in * _MICROSECONDS)]},
         }
 
-    async def finish(self, calls: Calls, lease: Lease) -> bool:
-        """Give the lease back after a success, in the transaction that writes the tokens."""
-        return await calls.update(LEASE, _mine(lease), {"$set": {**_FREE, **_DONE, **_WELL}})
+    async def finish(self, calls: Calls, right: Right) -> bool:
+        """Give the lease back after a success, in the transaction that writes the tokens; `False` when it is lost."""
+        if isinstance(right, Lease):
+            return await calls.update(LEASE, _mine(right), {"$set": {**_FREE, **_DONE, **_WELL}})
+        unheld = {"_id": _key(right.account), "owner": None, "begun": None}
+        return await calls.update(LEASE, unheld, {"$set": _WELL, "$inc": {"fence": 1}})
 
     async def break_lease(self, calls: Calls, account: Account) -> None:
         """Take the right to write from whoever holds the lease, in the transaction that revokes."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pymongo import UpdateMany, UpdateOne
 
 from tokenkeep.model import Account, EndReason, Statistics, TokenInfo
-from tokenkeep.ports import Entry, Lease, TokenRecord, Use
+from tokenkeep.ports import Entry, Right, TokenRecord, Use
 from tokenkeep.stores.mongo.audit import MongoAudit
 from tokenkeep.stores.mongo.database import Calls, Database
 from tokenkeep.stores.mongo.documents import Document, at, statistics, suspicion, to_micros
@@ -60,14 +60,14 @@ class MongoTokens:
 
     # --- changing
 
-    async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
+    async def replace(self, records: Sequence[TokenRecord], right: Right, entries: Sequence[Entry]) -> bool:
         async def put(calls: Calls) -> bool:
-            if not await self._leases.finish(calls, lease):
+            if not await self._leases.finish(calls, right):
                 return await self._is_known(calls, records[0].id)
             for new in records:
                 await self._make_room(calls, new)
             await calls.insert(TOKEN, [token_document(new) for new in records])
-            await self._audit.append(calls, lease.account, entries)
+            await self._audit.append(calls, right.account, entries)
             return True
 
         try:

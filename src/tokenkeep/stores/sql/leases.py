@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from tokenkeep.model import Account
-from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState
+from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState, Right
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
@@ -82,6 +82,8 @@ class SqlLeases:
         well = {"failures": 0, "failed_fence": None, "failure": None, "reason": "", "retry_at": None}
         self._release = update(table).where(mine).values(**free)
         self._succeed = update(table).where(mine).values(**free, **done, **well)
+        unheld = and_(ours, c.owner.is_(None), c.begun.is_(None))
+        self._pass = update(table).where(unheld).values(**well, fence=c.fence + 1)
         self._fail = update(table).where(mine).values(
             **free,
             **done,
@@ -178,9 +180,17 @@ class SqlLeases:
             await self._audit.append(transaction, lease.account, [entry])
         return dropped
 
-    async def finish(self, transaction: Transaction, lease: Lease) -> bool:
-        """Give the lease back after a success, in the transaction that writes the tokens."""
-        return bool(await transaction.count(self._succeed, self._mine(lease)))
+    async def finish(self, transaction: Transaction, right: Right) -> bool:
+        """Give the lease back after a success, in the transaction that writes the tokens; `False` when it is lost."""
+        if isinstance(right, Lease):
+            return bool(await transaction.count(self._succeed, self._mine(right)))
+        at = self._at(right.account)
+        if await transaction.count(self._pass, at):
+            return True
+        if await transaction.first(self._taken, at) is not None:
+            return False
+        await transaction.run(self._insert, at)
+        return bool(await transaction.count(self._pass, at))
 
     async def break_lease(self, transaction: Transaction, account: Account) -> None:
         """Take the right to write from whoever holds the lease, in the transaction that revokes."""

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
 
 from tokenkeep.model import Account, EndReason, Statistics, TokenInfo
-from tokenkeep.ports import Entry, Lease, TokenRecord, Use
+from tokenkeep.ports import Entry, Right, TokenRecord, Use
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
@@ -137,22 +137,26 @@ class SqlTokens:
     async def versions(self, transaction: Transaction, account: Account) -> dict[str, int]:
         return {row[0]: row[1] for row in await transaction.rows(self._versions, _at(account))}
 
-    async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
+    async def replace(self, records: Sequence[TokenRecord], right: Right, entries: Sequence[Entry]) -> bool:
         try:
-            return await self._replace(records, lease, entries)
+            return await self._replace(records, right, entries)
         except Conflict:
-            return False
+            return await self._is_known(records[0].id)
+
+    @reads
+    async def _is_known(self, transaction: Transaction, token_id: str) -> bool:
+        return await transaction.first(self._known, {"token_id": token_id}) is not None
 
     @writes(Doubt.REPEAT)
     async def _replace(
-        self, transaction: Transaction, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]
+        self, transaction: Transaction, records: Sequence[TokenRecord], right: Right, entries: Sequence[Entry]
     ) -> bool:
-        if not await self._leases.finish(transaction, lease):
+        if not await self._leases.finish(transaction, right):
             return await transaction.first(self._known, {"token_id": records[0].id}) is not None
         for record in records:
             await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
         await transaction.run(self._insert, [_values(record) for record in records])
-        await self._audit.append(transaction, lease.account, entries)
+        await self._audit.append(transaction, right.account, entries)
         return True
 
     async def _end_kind(

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tokenkeep.model import Account, Statistics, TierStatus, TokenInfo
-from tokenkeep.ports import Clock, Entry, Lease, Sealer, TokenRecord, TokenStore, Use
+from tokenkeep.ports import Clock, Entry, Right, Sealer, TokenRecord, TokenStore, Use
 from tokenkeep.stores.tiered.breaker import Breaker
 from tokenkeep.stores.tiered.cache import HOLD, MARK, RECORDS, CacheFailed, RecordCache
 from tokenkeep.stores.tiered.sealed import Entry as Cached
@@ -164,9 +164,9 @@ class TieredTokens:
         await self._cache.clear(account, hold)
         return True
 
-    async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
-        async with self._changing(lease.account):
-            return await self._durable.replace(records, lease, entries)
+    async def replace(self, records: Sequence[TokenRecord], right: Right, entries: Sequence[Entry]) -> bool:
+        async with self._changing(right.account):
+            return await self._durable.replace(records, right, entries)
 
     async def reject(self, token_id: str, account: Account, entry: Entry) -> bool:
         async with self._changing(account):
