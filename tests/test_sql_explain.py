@@ -12,7 +12,7 @@ from sqlalchemy import ClauseElement, Connection, Executable, create_engine, tex
 from servers.common import Database as Fresh
 from servers.postgres import Postgres
 from tokenkeep.stores.sql.backend import sql_backend
-from tokenkeep.stores.sql.database import EngineDatabase
+from tokenkeep.stores.sql.engine import EngineDatabase
 
 ROWS = 60_000
 

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.stores.sql import mariadb, postgresql
 from tokenkeep.stores.sql.address import Address, parsed
-from tokenkeep.stores.sql.database import Database, EngineDatabase
+from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.engine import EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
 from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
 

@@ -12,7 +12,8 @@ from sqlalchemy import Select
 from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.coalescing import Key, Row
-from tokenkeep.stores.sql.database import Database, EngineDatabase
+from tokenkeep.stores.sql.database import Database
+from tokenkeep.stores.sql.engine import EngineDatabase
 from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.wire import Fetch, Question, Wire
 

@@ -13,7 +13,7 @@ from tokenkeep.ports import Clock, OpenedStore
 from tokenkeep.stores.sql import mariadb, postgresql
 from tokenkeep.stores.sql.address import Address, parsed
 from tokenkeep.stores.sql.backend import sql_backend
-from tokenkeep.stores.sql.database import EngineDatabase
+from tokenkeep.stores.sql.engine import EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
 from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
 from tokenkeep.stores.sql.sqlite_reading import FileReader
