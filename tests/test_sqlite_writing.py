@@ -206,6 +206,7 @@ async def test_uses_that_are_written_while_their_caller_is_cancelled_count_once(
             with pytest.raises(asyncio.CancelledError):
                 await asking
             other.execute("ROLLBACK")
+    async with AsyncTokenVault.open(f"sqlite:///{path}", keys=keys) as vault:
         assert (await vault.statistics("alice", provider="p")).total_usage == 1
 
 
