@@ -19,10 +19,9 @@ def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
     """
     try:
         coroutine.send(None)
-    except StopIteration as done:
+    except StopIteration as done:  # whatever else it raises has ended it too
         return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
-    finally:
-        coroutine.close()
+    coroutine.close()
     msg = "a sync store awaited something: an asynchronous driver was handed to a sync face"
     raise RuntimeError(msg)
 

@@ -63,7 +63,7 @@ class Verifier:
         self._idle = idle
         self._granule = None if idle is None else min(idle / GRANULES, GRANULE)
         self._recent = recent
-        self._clock = clock
+        self._time = clock.now
         self._latest = clock.now()
         self._seen: Kept[bytes, Seen] = Kept(_KEPT)
 
@@ -140,7 +140,7 @@ class Verifier:
 
     def now(self) -> datetime:
         """Return the time, which never goes back here: a clock that is set back revives nothing."""
-        now = self._clock.now()
+        now = self._time()
         if now < self._latest:
             return self._latest
         self._latest = now
