@@ -25,18 +25,20 @@ class Alarms:
         self._numbers = itertools.count()
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._thread: threading.Thread | None = None
+        self._wakes_at = 0.0
         self._closing = False
 
     def set(self, job: Callable[[], object], seconds: float) -> int:
         """Run `job` once, `seconds` from now; return a number to cancel it by."""
         with self._changed:
             self._closing = False
-            number = next(self._numbers)
-            heapq.heappush(self._due, (time.monotonic() + seconds, number, job))
+            number, at = next(self._numbers), time.monotonic() + seconds
+            heapq.heappush(self._due, (at, number, job))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tokenkeep-alarms", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            elif at < self._wakes_at:  # otherwise it looks in time by itself
+                self._changed.notify()
         return number
 
     def cancel(self, number: int) -> None:
@@ -60,14 +62,20 @@ class Alarms:
                 job()
 
     def _next(self) -> Callable[[], object] | None:
-        """Wait for the next job that is due; `None` when there is nothing left to wait for."""
+        """Wait for the next job that is due; `None` when there has been nothing to wait for."""
         with self._changed:
-            if not self._due and not self._closing:
-                self._changed.wait(_LINGER)
-            while self._due:
-                wait = self._due[0][0] - time.monotonic()
-                if wait <= 0:
-                    return heapq.heappop(self._due)[2]
-                self._changed.wait(wait)
+            for lingered in (False, True):
+                while self._due:
+                    wait = self._due[0][0] - time.monotonic()
+                    if wait <= 0:
+                        return heapq.heappop(self._due)[2]
+                    self._sleep(wait)
+                if not (lingered or self._closing):
+                    self._sleep(_LINGER)
             self._thread = None
             return None
+
+    def _sleep(self, seconds: float) -> None:
+        self._wakes_at = time.monotonic() + seconds
+        self._changed.wait(seconds)
+        self._wakes_at = 0.0
