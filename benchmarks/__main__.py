@@ -20,7 +20,7 @@ from benchmarks.peers import FastAPIUsers
 
 ROWS: Final = (
     "verify", "cached", "issue", "get_valid", "store", "single_flight", "bulk", "purge", "growth", "importing", "http",
-    "redis",
+    "redis", "postgresql",
 )  # fmt: skip
 
 
