@@ -25,8 +25,19 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
-        *("uses", "recent", "batching", "minting", "verifying", "registry", "leases", "acquiring", "status"),
-        *("reports", "upkeep", "copying"),
+        *(
+            "uses",
+            "recent",
+            "batching",
+            "minting",
+            "verifying",
+            "registry",
+            "leases",
+            "acquiring",
+            "status",
+            "watching",
+        ),
+        *("status", "reports", "upkeep", "copying"),
         *("vault", "issuer"),
     ),
     4: ("stores", "providers", "turns", "threads", "tasks", "alarms"),
@@ -78,8 +89,8 @@ PUBLIC: Final = {
 """The names that code outside is written against."""
 
 FACES: Final = {
-    "TokenVault": "open get_valid get_or_create acquire acquire_many store reject revoke history statistics dashboard "
-    "created_between audit_trail purge status rotate_keys close",
+    "TokenVault": "open get_valid get_or_create acquire acquire_many store watch reject revoke history statistics "
+    "dashboard created_between audit_trail purge status rotate_keys close",
     "TokenIssuer": "open issue verify revoke revoke_all tokens refresh purge statistics audit_trail status close",
 }
 
@@ -328,7 +339,7 @@ def test_the_two_faces_agree(name: str, method: str) -> None:
     assert inspect.getdoc(function(plain)) == inspect.getdoc(function(awaited))
     assert inspect.getdoc(function(plain))
     assert not inspect.iscoroutinefunction(function(plain))
-    assert inspect.iscoroutinefunction(function(awaited)) == (method != "open")
+    assert inspect.iscoroutinefunction(function(awaited)) == (method not in {"open", "watch"})
 
 
 @pytest.mark.parametrize("name", FACES)

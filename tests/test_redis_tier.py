@@ -522,7 +522,7 @@ async def test_a_value_that_is_not_ours_is_put_away_and_never_handed_out(
 def key_of(user: str) -> bytes:
     return (
         RedisCache(Clients(parsed("redis://h"), asynchronous=False), prefix="x")
-        ._key(Account("default", "p", user))
+        .key(Account("default", "p", user))
         .removeprefix(b"x:1:")
     )
 

@@ -13,6 +13,38 @@ from tokenkeep.errors import StoreError
 from tokenkeep.turns import Turns
 
 
+class TaskSignal:
+    """Implements `Signal`."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def give(self) -> None:
+        with suppress(RuntimeError):  # the loop in which somebody waited has ended
+            self._event.set()
+
+    async def wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        self._event.clear()
+
+
+class TaskAside:
+    """Implements `Aside`."""
+
+    def __init__(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._task = asyncio.ensure_future(job())
+
+    @property
+    def running(self) -> bool:
+        return not self._task.done() and self._task.get_loop() is asyncio.get_running_loop()
+
+    async def end(self) -> None:
+        if self.running:
+            await _cancelled(self._task)
+
+
 class Tasks:
     """`Wait` and `Work` of the async face. One object may serve one event loop after another."""
 
@@ -23,6 +55,9 @@ class Tasks:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def signal(self) -> TaskSignal:
+        return TaskSignal()
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
@@ -82,6 +117,9 @@ class Tasks:
         task = asyncio.ensure_future(fire())
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
+
+    def aside(self, job: Callable[[], Coroutine[Any, Any, None]]) -> TaskAside:
+        return TaskAside(job)
 
     async def close(self) -> None:
         """Forget what was to be done later, and wait for what is being done."""

@@ -17,6 +17,35 @@ from tokenkeep.errors import StoreError
 from tokenkeep.turns import Turns
 
 
+class ThreadSignal:
+    """Implements `Signal`."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def give(self) -> None:
+        self._event.set()
+
+    async def wait(self, seconds: float) -> None:
+        self._event.wait(seconds)
+        self._event.clear()
+
+
+class ThreadAside:
+    """Implements `Aside`."""
+
+    def __init__(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._thread = threading.Thread(target=lambda: run(job()), name="tokenkeep-aside", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    async def end(self) -> None:
+        self._thread.join()
+
+
 class Threads:
     """`Wait` and `Work` of the sync face: every method does its work before it returns."""
 
@@ -26,6 +55,9 @@ class Threads:
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251  # this is the face that blocks
+
+    def signal(self) -> ThreadSignal:
+        return ThreadSignal()
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
@@ -69,6 +101,9 @@ class Threads:
 
     def later(self, job: Callable[[], Coroutine[Any, Any, None]], delay: timedelta) -> None:
         self._alarms.set(lambda: run(job()), delay.total_seconds())
+
+    def aside(self, job: Callable[[], Coroutine[Any, Any, None]]) -> ThreadAside:
+        return ThreadAside(job)
 
     async def close(self) -> None:
         """Forget what was to be done later, and wait for what is being done."""

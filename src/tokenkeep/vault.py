@@ -47,6 +47,7 @@ from tokenkeep.registry import Registry
 from tokenkeep.reports import Reports
 from tokenkeep.upkeep import Upkeep
 from tokenkeep.uses import Sums, UseCounter
+from tokenkeep.watching import INTERVAL, Watcher, Watching
 
 MIN_VALIDITY: Final = timedelta(seconds=60)
 _NOTHING: Final = timedelta(0)
@@ -77,6 +78,7 @@ class VaultCore:
         self._acquiring = Acquiring(backend, sealer, clock=clock, wait=wait, work=work)
         self._unwritten = self._acquiring.unwritten
         self._uses = UseCounter[str](self._count_uses, work)
+        self._watching = Watching(backend.bell, wait=wait, work=work)
         self.reports = Reports(backend, registry, self._uses, clock=clock)
         self.upkeep = Upkeep(backend, registry, sealer, self._uses, clock=clock, wait=wait)
 
@@ -88,6 +90,7 @@ class VaultCore:
     async def close(self) -> None:
         """Write what waits to be written, then close what was opened."""
         try:
+            await self._watching.close()
             await self._write_what_waits()
         finally:
             await self._backend.health.close()
@@ -108,6 +111,7 @@ class VaultCore:
         """After a fork: what was counted and not written yet is the parent's."""
         self._uses.forget()
         self._unwritten.clear()
+        self._watching.forget()
 
     # --- handing out ---
 
@@ -203,6 +207,7 @@ class VaultCore:
         return await self._flight.run(account, ready=ready, attempt=attempt, forced=forced)
 
     def _wanted(self, account: Account, landed: Landed, kind: str) -> TokenRecord:
+        self._watching.ring(account)
         if not landed.written:
             self._work.later(partial(self._write_later, account), _RETRY_WRITE)
         kinds = landed.records
@@ -311,6 +316,28 @@ class VaultCore:
             metadata=record.metadata,
             persisted=account not in self._unwritten,
         )
+
+    # --- watching ---
+
+    def watch(
+        self,
+        user_id: str,
+        *,
+        provider: str | None = None,
+        kind: str = "access",
+        interval: timedelta = INTERVAL,
+    ) -> Watcher:
+        account = self._registry.account(user_id, provider)
+        _checking.label(kind, "kind")
+        _checking.span(interval, "interval")
+
+        def hand_out(record: TokenRecord) -> AcquiredToken | None:
+            now = self._clock.now()
+            return self._hand_out(record, now) if _usable(record, now) else None
+
+        look = partial(self._in_place, account, kind)
+        watching = self._watching
+        return watching.add(Watcher(watching, account, kind, interval=interval, look=look, hand_out=hand_out))
 
     # --- ending ---
 

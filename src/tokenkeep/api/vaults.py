@@ -9,6 +9,7 @@ from typing import Self
 from tokenkeep import opening
 from tokenkeep._stepping import run
 from tokenkeep.api._words import same_words
+from tokenkeep.api.watches import AsyncWatch, Watch
 from tokenkeep.keyring import KeyRing
 from tokenkeep.lifecycle import Opened
 from tokenkeep.model import (
@@ -25,6 +26,7 @@ from tokenkeep.model import (
 )
 from tokenkeep.ports import Clock, Provider, Source
 from tokenkeep.vault import MIN_VALIDITY, VaultCore
+from tokenkeep.watching import INTERVAL
 
 
 class TokenVault:
@@ -155,6 +157,27 @@ class TokenVault:
     def store(self, user_id: str, new_token: NewToken, *, provider: str | None = None) -> AcquiredToken:
         """Put a token in place that arrived another way: a webhook, a paste. Waits for a login under way."""
         return run(self._opened.core.store(user_id, new_token, provider=provider))
+
+    def watch(
+        self,
+        user_id: str,
+        *,
+        provider: str | None = None,
+        kind: str = "access",
+        interval: timedelta = INTERVAL,
+    ) -> Watch:
+        """Iterate over the token in place, if it is good, and over each newer good one as soon as it is there.
+
+        Never the same twice, never an older after a newer; of several that came in between only the newest.
+        Never calls the provider. What was rejected or revoked is passed over, and so is what has ended.
+        Each one counts one use when it is handed out. The store is asked each `interval`; where it tells of
+        new tokens by itself, they come sooner. What it returns is closed by `with`, and when the vault is.
+
+        Raises:
+            StoreUnavailable: while iterating, at the first reading only; an outage after that is waited out.
+            SealingError: while iterating, as for `get_valid`.
+        """
+        return Watch(self._opened.core.watch(user_id, provider=provider, kind=kind, interval=interval))
 
     def reject(self, token: AcquiredToken) -> None:
         """Say that the provider answered 401 to exactly this token; a newer one is left alone. Safe to repeat."""
@@ -288,6 +311,17 @@ class AsyncTokenVault:
 
     async def store(self, user_id: str, new_token: NewToken, *, provider: str | None = None) -> AcquiredToken:
         return await (await self._opened.started()).store(user_id, new_token, provider=provider)
+
+    def watch(
+        self,
+        user_id: str,
+        *,
+        provider: str | None = None,
+        kind: str = "access",
+        interval: timedelta = INTERVAL,
+    ) -> AsyncWatch:
+        watcher = self._opened.core.watch(user_id, provider=provider, kind=kind, interval=interval)
+        return AsyncWatch(self._opened, watcher)
 
     async def reject(self, token: AcquiredToken) -> None:
         await (await self._opened.started()).reject(token)

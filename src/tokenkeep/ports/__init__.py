@@ -10,16 +10,20 @@ from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
 from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore, Right, Unheld
 from tokenkeep.ports.providing import CodeWindow, ExpiryPolicy, OneTimeCodes, Provider, Renewing, Revoking
-from tokenkeep.ports.running import Clock, Wait, Work
+from tokenkeep.ports.running import Aside, Clock, Signal, Wait, Work
 from tokenkeep.ports.sealing import Binding, Sealer
 from tokenkeep.ports.transfer import Room, Row, Transferable
+from tokenkeep.ports.watching import Bell, Ear
 
 __all__ = [
+    "Aside",
     "AuditStore",
     "Backend",
+    "Bell",
     "Binding",
     "Clock",
     "CodeWindow",
+    "Ear",
     "Entry",
     "ExpiryPolicy",
     "Failure",
@@ -43,6 +47,7 @@ __all__ = [
     "Room",
     "Row",
     "Sealer",
+    "Signal",
     "Source",
     "Spending",
     "TokenRecord",

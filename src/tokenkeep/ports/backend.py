@@ -11,6 +11,7 @@ from tokenkeep.ports.common import AuditStore, Health, KeyStore
 from tokenkeep.ports.issued import IssuedStore
 from tokenkeep.ports.leasing import LeaseStore
 from tokenkeep.ports.transfer import Transferable
+from tokenkeep.ports.watching import Bell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class Backend:
 
     Attributes:
         transfer: `None` where whole stores cannot be moved from or to.
+        bell: `None` where nobody tells of changes.
     """
 
     tokens: TokenStore
@@ -28,6 +30,7 @@ class Backend:
     keys: KeyStore
     health: Health
     transfer: Transferable | None = None
+    bell: Bell | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,35 @@ class Clock(Protocol):
         """Return the present as an aware UTC datetime."""
 
 
+class Signal(Protocol):
+    """Wakes one who waits."""
+
+    def give(self) -> None:
+        """Let the one who waits go on, or the next who will wait."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return when it is given, or after `seconds`; then it is taken back."""
+
+
+class Aside(Protocol):
+    """What runs beside everything else."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs: not after its end, nor after that of its event loop."""
+
+    async def end(self) -> None:
+        """Interrupt it where that is possible, and return when it has ended."""
+
+
 class Wait(Protocol):
     """How a face lets time pass and takes turns."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
+
+    def signal(self) -> Signal:
+        """Return a new signal."""
 
     def turn(self, key: Hashable) -> AbstractAsyncContextManager[None]:
         """Let the callers of this process pass one at a time for each key. Cancelling one disturbs none."""
@@ -44,3 +68,6 @@ class Work(Protocol):
 
     def later(self, job: Callable[[], Coroutine[Any, Any, None]], delay: timedelta) -> None:
         """Run `job` once after `delay`, beside everything else. It is forgotten when the face closes."""
+
+    def aside(self, job: Callable[[], Coroutine[Any, Any, None]]) -> Aside:
+        """Begin `job` beside everything else. In a thread nothing interrupts it: it must look by itself."""

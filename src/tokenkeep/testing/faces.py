@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Literal, Self, cast
 
-from tokenkeep import AsyncTokenIssuer, AsyncTokenVault, TokenIssuer, TokenVault
+from tokenkeep import AcquiredToken, AsyncTokenIssuer, AsyncTokenVault, TokenIssuer, TokenVault
+from tokenkeep.api.watches import Watch
 from tokenkeep.ports import Source
 
 type Face = Literal["sync", "async"]
@@ -50,8 +51,33 @@ class Threaded:
     async def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(method, *args, **options))
 
+    def watch(self, *args: Any, **options: Any) -> ThreadedWatch:
+        """Watch by the face; nothing is asked of the store yet."""
+        return ThreadedWatch(self._call, self._face.watch(*args, **options))
+
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         return partial(self._call, getattr(self._face, name))
+
+
+class ThreadedWatch:
+    """A sync watch as an async one. Cancelling a wait leaves a thread waiting, which takes the next version."""
+
+    def __init__(self, call: Callable[..., Any], watch: Watch) -> None:
+        self._call = call
+        self._watch = watch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AcquiredToken:
+        token: AcquiredToken | None = await self._call(next, self._watch, None)
+        if token is None:
+            raise StopAsyncIteration
+        return token
+
+    async def aclose(self) -> None:
+        """End the iteration."""
+        await self._call(self._watch.close)
 
 
 def open_vault(face: Face, url: Source, **options: Any) -> AsyncTokenVault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tokenkeep.ports import Backend, Clock
 from tokenkeep.stores.mongo.audit import MongoAudit
+from tokenkeep.stores.mongo.bell import MongoBell
 from tokenkeep.stores.mongo.database import Database
 from tokenkeep.stores.mongo.health import MongoHealth
 from tokenkeep.stores.mongo.issued import MongoIssued
@@ -29,4 +30,5 @@ def mongo_backend(database: Database, *, actor: str, clock: Clock | None = None)
         audit=audit,
         keys=MongoKeys(database),
         health=MongoHealth(database),
+        bell=MongoBell(database),
     )

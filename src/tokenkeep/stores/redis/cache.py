@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tokenkeep._stepping import settle
 from tokenkeep.model import Account
+from tokenkeep.stores.redis.bell import channel_of
 from tokenkeep.stores.redis.client import Clients
 from tokenkeep.stores.tiered.cache import CacheFailed
 
@@ -45,10 +46,11 @@ class RedisCache:
     def __init__(self, clients: Clients, *, prefix: str) -> None:
         self._clients = clients
         self._prefix = f"{prefix}:1:".encode()
+        self._channel = channel_of(prefix).encode()
         self._fill, self._hold, self._clear = script("fill"), script("hold"), script("clear")
 
     async def get(self, account: Account) -> bytes | None:
-        return await self._answered(lambda: self._get(self._key(account)))
+        return await self._answered(lambda: self._get(self.key(account)))
 
     async def _get(self, key: bytes) -> bytes | None:
         try:
@@ -60,7 +62,7 @@ class RedisCache:
         return value if value is None else bytes(value)
 
     async def mark(self, account: Account, mark: bytes, lives: timedelta) -> bool:
-        key, milliseconds = self._key(account), lives // _MILLISECOND
+        key, milliseconds = self.key(account), lives // _MILLISECOND
         return bool(
             await self._answered(lambda: settle(self._clients.client().set(key, mark, nx=True, px=milliseconds)))
         )
@@ -72,12 +74,10 @@ class RedisCache:
         await self._run(self._hold, account, hold, lives // _MILLISECOND)
 
     async def clear(self, account: Account, hold: bytes) -> None:
-        await self._run(self._clear, account, hold)
+        await self._run(self._clear, account, hold, self._channel)
 
     async def _run(self, text: str, account: Account, *arguments: bytes | int) -> Any:
-        return await self._answered(
-            lambda: settle(self._clients.client().eval(text, 1, self._key(account), *arguments))
-        )
+        return await self._answered(lambda: settle(self._clients.client().eval(text, 1, self.key(account), *arguments)))
 
     async def ping(self) -> None:
         await self._answered(lambda: self._clients.get(self._prefix))
@@ -88,8 +88,8 @@ class RedisCache:
     def forget(self) -> None:
         self._clients.forget()
 
-    def _key(self, account: Account) -> bytes:
-        """A digest, so that neither names nor their characters stand in Redis."""
+    def key(self, account: Account) -> bytes:
+        """Return a digest, so that neither names nor their characters stand in Redis."""
         joined = "".join(f"{len(part)}:{part}" for part in account)
         return self._prefix + sha256(joined.encode()).hexdigest().encode()
 

@@ -34,7 +34,7 @@ class Clients:
 
     def __init__(self, address: Address, *, asynchronous: bool) -> None:
         self._connect = _connecting(address, asynchronous=asynchronous)
-        self._asynchronous = asynchronous
+        self.asynchronous = asynchronous
         self._in_cluster = address.form == "cluster"
         self._patience = address.timeout or PATIENCE
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class Clients:
         Raises:
             Busy: somebody else has been connecting for too long.
         """
-        loop = asyncio.get_running_loop() if self._asynchronous else None
+        loop = asyncio.get_running_loop() if self.asynchronous else None
         client = self._client
         return client if client is not None and loop is self._loop else self._renewed(loop)
 
@@ -70,7 +70,7 @@ class Clients:
                 client = self._connect()
                 self._lines = None if self._in_cluster else Lines(client.connection_pool)
                 self._client, self._loop = client, loop
-                self._parts = _parts_of(client) if self._in_cluster and not self._asynchronous else {}
+                self._parts = _parts_of(client) if self._in_cluster and not self.asynchronous else {}
             return self._client
         finally:
             self._lock.release()
@@ -78,7 +78,7 @@ class Clients:
     def failed(self) -> None:
         """After a failure: close what redis-py has dropped of a cluster while it looked for its new layout."""
         client = self._client
-        if client is None or not self._in_cluster or self._asynchronous:
+        if client is None or not self._in_cluster or self.asynchronous:
             return
         with self._lock:
             before, self._parts = self._parts, _parts_of(client)
@@ -89,11 +89,11 @@ class Clients:
         """Close the client. Safe to repeat."""
         self.failed()
         client, self._client = self._client, None
-        if client is None or (self._asynchronous and asyncio.get_running_loop() is not self._loop):
+        if client is None or (self.asynchronous and asyncio.get_running_loop() is not self._loop):
             return
         for one in (client, *_sentinels_of(client)):
             with suppress(Exception):  # the server may be gone, and then there is nobody to take leave of
-                await settle(one.aclose() if self._asynchronous else one.close())
+                await settle(one.aclose() if self.asynchronous else one.close())
 
     def forget(self) -> None:
         """Let go of the connections without closing them."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from tokenkeep.ports import Backend, Clock, Sealer
 from tokenkeep.stores.redis.address import parsed
+from tokenkeep.stores.redis.bell import RedisBell
 from tokenkeep.stores.redis.cache import RedisCache
 from tokenkeep.stores.redis.client import Clients
 from tokenkeep.stores.tiered.backend import tiered_backend
@@ -16,7 +18,14 @@ MAX_STALENESS: Final = timedelta(seconds=5)
 
 
 def put_in_front(url: str, durable: Backend, *, asynchronous: bool, sealer: Sealer, clock: Clock) -> Backend:
-    """Put a Redis tier in front of a durable backend. Nothing is connected before the first look-up."""
+    """Put a Redis tier in front of a durable backend. Nothing is connected before the first look-up.
+
+    Where the durable store tells of new tokens by itself, that is what is listened to: it tells of those too
+    that were put in place past Redis.
+    """
     address = parsed(url)
     cache = RedisCache(Clients(address, asynchronous=asynchronous), prefix=address.prefix)
-    return tiered_backend(durable, cache, sealer, clock=clock, max_staleness=address.max_staleness or MAX_STALENESS)
+    tiered = tiered_backend(durable, cache, sealer, clock=clock, max_staleness=address.max_staleness or MAX_STALENESS)
+    if tiered.bell is not None:
+        return tiered
+    return replace(tiered, bell=RedisBell(address, cache.key, asynchronous=asynchronous))

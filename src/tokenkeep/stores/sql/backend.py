@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenkeep.ports import Backend, Clock
+from tokenkeep.ports import Backend, Bell, Clock
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.health import SqlHealth
@@ -24,6 +24,7 @@ def sql_backend(
     reader: FileReader | Wire | None = None,
     link: tuple[str, ...] = (),
     naming: Naming | None = None,
+    bell: Bell | None = None,
 ) -> Backend:
     """Furnish the rooms of one database.
 
@@ -34,6 +35,7 @@ def sql_backend(
         reader: looks up single rows past SQLAlchemy; `None` where there is no such way.
         link: what there is to warn of about the way to the server.
         naming: what the tables are called, when not as usual.
+        bell: tells of new tokens; `None` where there is none.
     """
     tables = (naming or Naming()).tables()
     audit = SqlAudit(database, tables, actor=actor)
@@ -46,4 +48,5 @@ def sql_backend(
         keys=SqlKeys(database, tables),
         transfer=SqlTransfer(database, tables),
         health=SqlHealth(database, tables, reader=reader, link=link),
+        bell=bell,
     )

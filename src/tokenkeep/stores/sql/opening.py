@@ -15,6 +15,7 @@ from tokenkeep.stores.sql.address import Address, parsed
 from tokenkeep.stores.sql.backend import sql_backend
 from tokenkeep.stores.sql.engine import EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
+from tokenkeep.stores.sql.sqlite_bell import FileBell
 from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
 from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.types import MARIADB
@@ -39,8 +40,9 @@ def open_sqlite(url: str, *, asynchronous: bool, actor: str, clock: Clock | None
     path = None if found.database in {None, "", ":memory:"} else str(found.database)
     name = "the SQLite database in memory" if path is None else f"the SQLite file {Path(path).name}"
     reader = None if path is None else FileReader(path)
+    bell = None if path is None else FileBell(path, asynchronous=asynchronous)
     database = SqliteDatabase(path, name=name, asynchronous=asynchronous)
-    backend = sql_backend(database, actor=actor, clock=clock, reader=reader, naming=naming)
+    backend = sql_backend(database, actor=actor, clock=clock, reader=reader, naming=naming, bell=bell)
     return OpenedStore(backend=backend, path=None if path is None else Path(path), in_memory=path is None)
 
 
@@ -54,7 +56,15 @@ def open_postgresql(url: str, *, asynchronous: bool, actor: str, clock: Clock | 
         limits=address.limits,
     )
     wire = postgresql.open_wire(link, asynchronous=asynchronous)
-    backend = sql_backend(database, actor=actor, clock=clock, reader=wire, link=link.warnings, naming=address.naming)
+    backend = sql_backend(
+        database,
+        actor=actor,
+        clock=clock,
+        reader=wire,
+        link=link.warnings,
+        naming=address.naming,
+        bell=postgresql.open_bell(link, asynchronous=asynchronous),
+    )
     return OpenedStore(backend=backend)
 
 

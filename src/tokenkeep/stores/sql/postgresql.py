@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.stores.sql import tls
 from tokenkeep.stores.sql.address import Address
+from tokenkeep.stores.sql.postgresql_bell import AsyncpgSession, AsyncPsycopgSession, PostgresBell, PsycopgSession
 from tokenkeep.stores.sql.wire import Wire
 from tokenkeep.stores.sql.wire_asynchronous import AsyncpgLine, AsyncWire, Line, PsycopgLine
 from tokenkeep.stores.sql.wire_threads import ThreadWire
@@ -100,23 +101,55 @@ def open_wire(link: Link, *, asynchronous: bool) -> Wire | None:
     """Return what runs look-ups on the driver itself; `None` where statements may not be prepared."""
     if not link.prepares:
         return None
-    url, limits = link.address.with_driver(link.driver), link.address.limits
-    arguments, found = url.get_dialect(_is_async=asynchronous)().create_connect_args(url)
-    options = {**found, **link.arguments}
     if not asynchronous:
-        from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
-
-        connect = partial(psycopg_bounded.connect_raw, limits.statement_timeout, *arguments, **options)
-        return ThreadWire(connect, timeout=limits.pool_timeout)
-    return AsyncWire(partial(_line, link, arguments, options))
+        return ThreadWire(_connecting(link), timeout=link.address.limits.pool_timeout)
+    return AsyncWire(partial(_line, link))
 
 
-async def _line(link: Link, arguments: Sequence[Any], options: Mapping[str, Any]) -> Line:
+def open_bell(link: Link, *, asynchronous: bool) -> PostgresBell | None:
+    """Return what listens on a connection of its own; `None` where sessions are handed on by transaction."""
+    if not link.prepares:
+        return None
+    if asynchronous:
+        return PostgresBell(partial(_listening_async, link))
+    return PostgresBell(partial(_listening, _connecting(link)))
+
+
+def _connect_args(link: Link, *, asynchronous: bool) -> tuple[Sequence[Any], dict[str, Any]]:
+    url = link.address.with_driver(link.driver)
+    arguments, found = url.get_dialect(_is_async=asynchronous)().create_connect_args(url)
+    return arguments, {**found, **link.arguments}
+
+
+def _connecting(link: Link) -> Callable[[], Any]:
+    """Return what opens a connection of psycopg for threads, past the pool."""
+    from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
+
+    arguments, options = _connect_args(link, asynchronous=False)
+    return partial(psycopg_bounded.connect_raw, link.address.limits.statement_timeout, *arguments, **options)
+
+
+async def _connected(link: Link) -> Any:
+    """Open a connection of either driver for an event loop, past the pool."""
+    arguments, options = _connect_args(link, asynchronous=True)
     if link.driver == "asyncpg":
         import asyncpg  # noqa: PLC0415  # drivers are imported when they are wanted
 
-        return AsyncpgLine(await asyncpg.connect(*arguments, **options))
+        return await asyncpg.connect(*arguments, **options)
     from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # the same
 
-    limit = link.address.limits.statement_timeout
-    return PsycopgLine(await psycopg_bounded.connect_raw_async(limit, *arguments, **options))
+    return await psycopg_bounded.connect_raw_async(link.address.limits.statement_timeout, *arguments, **options)
+
+
+async def _line(link: Link) -> Line:
+    kind = AsyncpgLine if link.driver == "asyncpg" else PsycopgLine
+    return kind(await _connected(link))
+
+
+async def _listening(connect: Callable[[], Any]) -> PsycopgSession:
+    return PsycopgSession(connect())
+
+
+async def _listening_async(link: Link) -> AsyncpgSession | AsyncPsycopgSession:
+    kind = AsyncpgSession if link.driver == "asyncpg" else AsyncPsycopgSession
+    return kind(await _connected(link))

@@ -15,6 +15,7 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.lookup import Lookup
+from tokenkeep.stores.sql.postgresql_bell import TELL, topic_of
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import IN_PLACE, Tables
 from tokenkeep.stores.sql.sqlite_reading import FileReader
@@ -36,6 +37,7 @@ class SqlTokens:
         self._database = database
         self._audit = audit
         self._leases = leases
+        self._tells = database.dialect.name == "postgresql"
         self._read_statements(tables)
         self._write_statements(tables)
         self._lookup = Lookup(database, self._in_place, reader, _record)
@@ -157,6 +159,8 @@ class SqlTokens:
             await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
         await transaction.run(self._insert, [_values(record) for record in records])
         await self._audit.append(transaction, right.account, entries)
+        if self._tells:
+            await transaction.run(TELL, {"topic": topic_of(right.account)})
         return True
 
     async def _end_kind(
