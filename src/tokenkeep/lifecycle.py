@@ -64,6 +64,11 @@ class Opened[C: Core]:
             raise ConfigurationError(msg)
         return self._core
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is just being."""
+        return self._core is None
+
     async def started(self) -> C:
         """Return the core, started. Safe to call from several tasks at once."""
         if not self._started:

@@ -52,7 +52,7 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> AcquiredToken:
-        if not self._watcher.ended:
+        if not self._opened.closed:
             await self._opened.started()
         token = await self._watcher.next()
         if token is None:

@@ -13,7 +13,7 @@ from tokenkeep.stores.mongo.database import PATIENCE, REACH, Database
 from tokenkeep.stores.mongo.records import slot
 from tokenkeep.stores.mongo.schema import TOKEN
 
-_ONLY_KEYS: Final = [{"$match": {"operationType": "insert"}}, {"$project": {"documentKey": 1}}]
+ONLY_KEYS: Final = [{"$match": {"operationType": "insert"}}, {"$project": {"documentKey": 1}}]
 """A token that is put in place is a new document. Nothing of it but its `_id` leaves the server."""
 
 _AWAIT: Final = 250
@@ -32,7 +32,7 @@ class MongoBell:
     async def listen(self) -> MongoEar:
         with pymongo.timeout(REACH):
             collection = self._database.handle()[TOKEN]
-            return MongoEar(await settle(collection.watch(_ONLY_KEYS, max_await_time_ms=_AWAIT)))
+            return MongoEar(await settle(collection.watch(ONLY_KEYS, max_await_time_ms=_AWAIT)))
 
 
 class MongoEar:

@@ -39,6 +39,7 @@ CALLS: dict[str, Call] = {
     "acquire": lambda vault, user: vault.acquire(user),
     "acquire_many": lambda vault, user: vault.acquire_many(["alice", user]),
     "store": lambda vault, user: vault.store(user, NewToken("x")),
+    "watch": lambda vault, user: anext(vault.watch(user)),
     "revoke": lambda vault, user: vault.revoke(user),
     "history": lambda vault, user: vault.history(user),
     "statistics": lambda vault, user: vault.statistics(user),

@@ -8,11 +8,12 @@ from tokenkeep.testing.conformance.durable import Keys, Sharing
 from tokenkeep.testing.conformance.failing import Failing
 from tokenkeep.testing.conformance.getting import Getting
 from tokenkeep.testing.conformance.recounting import Recounting
+from tokenkeep.testing.conformance.watching import Watching, WatchingOthers
 
 
-class VaultConformance(Getting, Failing, Changing, Recounting, Asking):
+class VaultConformance(Getting, Failing, Changing, Recounting, Watching, Asking):
     """What a `TokenVault` holds on any store."""
 
 
-class DurableVaultConformance(VaultConformance, Sharing, Keys):
+class DurableVaultConformance(VaultConformance, Sharing, WatchingOthers, Keys):
     """And on a store to which the same URL leads again."""
