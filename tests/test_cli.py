@@ -539,6 +539,23 @@ def test_ctrl_c_during_a_login_ends_it_and_gives_the_lease_back(
     assert owner is None
 
 
+def test_watching_prints_a_line_for_each_version_and_no_token_until_ctrl_c(database: Path) -> None:
+    with TokenVault.open(f"sqlite:///{database}") as vault:
+        put = [vault.store("alice", NewToken("a-token-that-sings"), provider="upstox")]
+        process = subprocess.Popen(
+            [*SCRIPT, "watch", "alice", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        put.append(vault.store("alice", NewToken("a-token-that-sings"), provider="upstox"))
+        lines.append(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, rest, errors) == (exits.INTERRUPTED, b"", b"")
+    assert [json.loads(line)["id"] for line in lines] == [token.id for token in put]
+    assert b"sings" not in b"".join(lines)
+
+
 def test_a_provider_without_account_is_none_that_can_log_in() -> None:
     assert accounts.without_account("acme") is None
     assert accounts.policy_of("upstox") is not None

@@ -24,6 +24,7 @@ def _app() -> typer.Typer:
         ("demo", demo),
         ("login", tokens.login),
         ("get", tokens.get),
+        ("watch", tokens.watch),
         ("list", reports.listed),
         ("history", reports.history),
         ("stats", reports.stats),

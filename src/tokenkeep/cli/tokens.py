@@ -12,6 +12,7 @@ from tokenkeep.cli import accounts, exits
 from tokenkeep.cli.screen import sentence_of
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import database_exists, open_vault
+from tokenkeep.cli.wording import text
 from tokenkeep.errors import ConfigurationError, TokenKeepError
 from tokenkeep.model import AcquiredToken, Acquisition, Action
 from tokenkeep.ports import Provider
@@ -157,6 +158,25 @@ def _print(session: Session, token: AcquiredToken) -> None:
         session.screen.data(public(token) | {"access_token": plain})
         return
     session.screen.raw(plain)
+
+
+# --- watch ---
+
+
+@command
+def watch(
+    session: Session,
+    user: User,
+    *,
+    kind: Annotated[str, typer.Option(help="access, or extended where the account has one")] = "access",
+) -> int:
+    """Print a line for each new version, never the token, until Ctrl-C."""
+    with open_vault(session) as vault:
+        for token in vault.watch(user, provider=session.provider, kind=kind):
+            if session.screen.json:
+                session.screen.data(public(token))
+            session.screen.say(f"version {token.version}, expires {text(token.expires_at)}, id {token.id}")
+    return exits.OK
 
 
 # --- revoke ---

@@ -43,14 +43,16 @@ class RedisBell:
         return self._key(account).decode()
 
     async def listen(self) -> RedisEar:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         for address in self._addresses:
             ear = RedisEar(Clients(address, asynchronous=self._asynchronous))
             try:
                 await ear.open(self._channel)
-            except Exception as error:  # noqa: BLE001  # the next node may be there
+            except BaseException as error:
                 await ear.close()
-                failure = error
+                if not isinstance(error, Exception):
+                    raise
+                failure = error  # the next node may be there
             else:
                 return ear
         raise ConnectionError from failure

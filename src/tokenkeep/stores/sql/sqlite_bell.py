@@ -11,7 +11,7 @@ from typing import Final
 
 from tokenkeep.model import Account
 
-TICK: Final = 0.02
+TICK: Final = 0.05
 """Seconds between two looks, each of which takes some microseconds."""
 
 
