@@ -164,4 +164,4 @@ class AsyncpgSession:
         return heard
 
     async def close(self) -> None:
-        self._connection.terminate()
+        await self._connection.close(timeout=2)
