@@ -47,7 +47,7 @@ from tokenkeep.registry import Registry
 from tokenkeep.reports import Reports
 from tokenkeep.upkeep import Upkeep
 from tokenkeep.uses import Sums, UseCounter
-from tokenkeep.watching import INTERVAL, Watcher, Watching
+from tokenkeep.watching import Watcher, Watching
 
 MIN_VALIDITY: Final = timedelta(seconds=60)
 _NOTHING: Final = timedelta(0)
@@ -319,14 +319,7 @@ class VaultCore:
 
     # --- watching ---
 
-    def watch(
-        self,
-        user_id: str,
-        *,
-        provider: str | None = None,
-        kind: str = "access",
-        interval: timedelta = INTERVAL,
-    ) -> Watcher:
+    def watch(self, user_id: str, *, provider: str | None, kind: str, interval: timedelta) -> Watcher:
         account = self._registry.account(user_id, provider)
         _checking.label(kind, "kind")
         _checking.span(interval, "interval")
