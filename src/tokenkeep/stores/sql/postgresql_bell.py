@@ -9,14 +9,14 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import bindparam, func
 
 from tokenkeep.model import Account
 
 CHANNEL: Final = "tokenkeep_token"
 
-TELL: Final[Select[Any]] = select(func.pg_notify(CHANNEL, bindparam("topic")))
-"""Reaches whoever listens when, and only when, the transaction commits."""
+TELL: Final = func.pg_notify(CHANNEL, bindparam("topic"))
+"""What the INSERT of a token returns, so that it costs no round trip; it reaches whoever listens at the commit only."""
 
 LISTEN: Final = "LISTEN tokenkeep_token"
 ALIVE: Final = "SELECT pg_backend_pid()"

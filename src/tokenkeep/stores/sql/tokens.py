@@ -89,7 +89,7 @@ class SqlTokens:
         table, c = tables.token, tables.token.c
         account = and_(c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us"))
         ended = {"active": None, "access_sealed": None, "refresh_sealed": None}
-        self._insert = insert(table)
+        self._insert = insert(table).returning(TELL) if self._tells else insert(table)
         self._end = (
             update(table)
             .where(account, c.kind == bindparam("of_kind"), c.active == IN_PLACE)
@@ -157,10 +157,9 @@ class SqlTokens:
             return await transaction.first(self._known, {"token_id": records[0].id}) is not None
         for record in records:
             await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
-        await transaction.run(self._insert, [_values(record) for record in records])
+        said = {"topic": topic_of(right.account)} if self._tells else {}
+        await transaction.run(self._insert, [{**_values(record), **said} for record in records])
         await self._audit.append(transaction, right.account, entries)
-        if self._tells:
-            await transaction.run(TELL, {"topic": topic_of(right.account)})
         return True
 
     async def _end_kind(
