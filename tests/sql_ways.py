@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tokenkeep import IssuedToken, Secret
 from tokenkeep.testing import faces
 
 type Way = tuple[faces.Face, str]
@@ -16,3 +17,9 @@ WAYS: Final[list[Way]] = [
     ("async", "mariadb"),
 ]
 """asyncpg has no sync face."""
+
+
+def shown(issued: IssuedToken) -> Secret:
+    """Return the token of one that was issued just now, which is when it is shown."""
+    assert issued.token is not None
+    return issued.token

@@ -32,6 +32,7 @@ class MariaDB(Server):
         self.run(
             *(program("mariadb-install-db"), "--no-defaults", f"--datadir={self.folder}/data"),
             *("--auth-root-authentication-method=normal", "--skip-test-db"),
+            self._own_temporary_files(),
         )
 
     def command(self) -> Sequence[str]:
@@ -44,6 +45,7 @@ class MariaDB(Server):
             f"--socket={self.folder}/socket",
             f"--pid-file={self.folder}/pid",
             f"--init-file={self.folder}/init.sql",
+            self._own_temporary_files(),
             "--character-set-server=utf8mb4",
             "--innodb-buffer-pool-size=32M",
             "--innodb-log-file-size=16M",
@@ -54,6 +56,10 @@ class MariaDB(Server):
             "--skip-name-resolve",
             *self.options,
         ]
+
+    def _own_temporary_files(self) -> str:
+        """A server that starts removes whatever others have left in a folder that they share, or still use."""
+        return f"--tmpdir={self.folder}"
 
     def ask(self) -> None:
         self.connect().close()

@@ -10,6 +10,7 @@ from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
 from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore, Right, Unheld
 from tokenkeep.ports.providing import CodeWindow, ExpiryPolicy, OneTimeCodes, Provider, Renewing, Revoking
+from tokenkeep.ports.reporting import AuditReports, IssuedReports, TokenReports
 from tokenkeep.ports.running import Aside, Clock, Signal, Wait, Work
 from tokenkeep.ports.sealing import Binding, Sealer
 from tokenkeep.ports.transfer import Room, Row, Transferable
@@ -17,6 +18,7 @@ from tokenkeep.ports.watching import Bell, Ear
 
 __all__ = [
     "Aside",
+    "AuditReports",
     "AuditStore",
     "Backend",
     "Bell",
@@ -30,6 +32,7 @@ __all__ = [
     "Grant",
     "Health",
     "IssuedRecord",
+    "IssuedReports",
     "IssuedStore",
     "KeyStore",
     "KeyUse",
@@ -51,6 +54,7 @@ __all__ = [
     "Source",
     "Spending",
     "TokenRecord",
+    "TokenReports",
     "TokenStore",
     "Transferable",
     "Unheld",

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
-from tokenkeep.model import (
-    Account,
-    Statistics,
-    TokenInfo,
-)
+from tokenkeep.model import Account
 from tokenkeep.ports.common import Entry
 from tokenkeep.ports.leasing import Right
+from tokenkeep.ports.reporting import TokenReports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +61,7 @@ class NearTokens(Protocol):
         """
 
 
-class TokenStore(Protocol):
+class TokenStore(TokenReports, Protocol):
     """Acquired tokens, sealed. At most one in place for each (account, kind), by a constraint."""
 
     async def load(self, account: Account, kind: str) -> TokenRecord | None:
@@ -93,17 +90,6 @@ class TokenStore(Protocol):
 
         A lease of the account is broken in the same transaction, so that a login in flight cannot land.
         """
-
-    async def history(self, account: Account, *, now: datetime, limit: int) -> list[TokenInfo]:
-        """Return what was made for an account, newest first."""
-
-    async def created_between(
-        self, namespace: str, start: datetime, end: datetime, *, user_id: str | None, now: datetime, limit: int
-    ) -> list[TokenInfo]:
-        """Return what was made from `start` (included) to `end` (excluded), newest first."""
-
-    async def statistics(self, account: Account, *, kind: str | None, now: datetime) -> Statistics:
-        """Count over the tokens of an account."""
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
         """Add uses that were summed in the process, in one statement or one transaction."""

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from tokenkeep.model import (
-    Account,
-    Action,
-    AuditEvent,
-    TierStatus,
-)
+from tokenkeep.model import Account, Action, TierStatus
+from tokenkeep.ports.reporting import AuditReports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +21,11 @@ class Entry:
     detail: Mapping[str, Any]
 
 
-class AuditStore(Protocol):
+class AuditStore(AuditReports, Protocol):
     """The trail. Changes write theirs in their own transaction; this is for reading, and for events alone."""
 
     async def note(self, account: Account, entry: Entry) -> None:
         """Append an event that no change carries (a read, a failed call at the provider)."""
-
-    async def audit_trail(self, namespace: str, user_id: str, *, limit: int) -> list[AuditEvent]:
-        """Return events newest first."""
 
     async def purge_audit(self, namespace: str, before: datetime, *, limit: int) -> int:
         """Delete one batch of events older than `before`; return how many."""

@@ -8,10 +8,8 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from tokenkeep.model import (
-    Statistics,
-)
 from tokenkeep.ports.common import Entry
+from tokenkeep.ports.reporting import IssuedReports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +59,7 @@ class Spending(Enum):
     REUSED = auto()
 
 
-class IssuedStore(Protocol):
+class IssuedStore(IssuedReports, Protocol):
     """Issued tokens, as digests."""
 
     async def add(self, grants: Sequence[Grant]) -> None:
@@ -114,6 +112,3 @@ class IssuedStore(Protocol):
 
         Return how many, and the id to go on from; `None`: done. Revoked ones stay until they expire.
         """
-
-    async def issued_statistics(self, namespace: str, user_id: str, *, now: datetime) -> Statistics:
-        """Count over the access tokens of a user."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final, Self
 
@@ -16,6 +16,8 @@ from tokenkeep.stores.sql.limits import Limits
 from tokenkeep.stores.sql.naming import Naming
 
 _SEVERAL_HOSTS: Final = re.compile(r"(?P<before>[^/@]+://(?:[^@/]*@)?)(?P<hosts>[^/?]*,[^/?]*)(?P<after>[/?].*)?")
+
+_PORT: Final = re.compile(r":\d+$")
 
 
 def parsed(url: str, example: str) -> URL:
@@ -37,8 +39,14 @@ def _hosts_as_options(url: str) -> str:
     if match is None:
         return url
     path, _, query = (match["after"] or "/").partition("?")
-    hosts = [f"host={host if ':' in host else f'{host}:5432'}" for host in match["hosts"].split(",")]
+    hosts = [f"host={host}" for host in _with_ports(match["hosts"], url)]
     return f"{match['before']}{path or '/'}?{'&'.join([*hosts, *([query] if query else [])])}"
+
+
+def _with_ports(hosts: str, scheme: str) -> list[str]:
+    """Split `h1:p1,h2`; a port that is not named is the usual one."""
+    usual = 5432 if scheme.startswith("postgresql") else 3306
+    return [host if _PORT.search(host) else f"{host}:{usual}" for host in hosts.split(",")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,8 @@ class Address:
         driver: the driver that was named; empty for the default one.
         hosts: all of them, without ports; none for a socket of this machine.
         options: what is left of the options, for the driver.
+        replicas: servers with a port each that may answer reports, and nothing else.
+        is_replica: whether this is itself the way to those servers.
     """
 
     url: URL
@@ -58,6 +68,8 @@ class Address:
     options: Mapping[str, str]
     limits: Limits
     naming: Naming
+    replicas: tuple[str, ...] = ()
+    is_replica: bool = False
 
     @classmethod
     def read(cls, url: str, example: str) -> Self:
@@ -80,9 +92,43 @@ class Address:
                 raise ConfigurationError(msg)
             options[name] = value
         limits, naming = Limits.taken_from(options), Naming.taken_from(options)
+        named = options.pop("replica", "")
+        replicas = tuple(_with_ports(named, found.drivername)) if named else ()
         hosts = tuple(_without_port(host) for host in several) or ((found.host,) if found.host else ())
         bare = found.set(query={"host": several} if several else {})
-        return cls(bare, found.drivername.partition("+")[2], hosts, options, limits, naming)
+        return cls(bare, found.drivername.partition("+")[2], hosts, options, limits, naming, replicas)
+
+    def of_replica(self) -> Address | None:
+        """Return the way to the replicas, with the same user, database and options; `None` where none is named.
+
+        One that does not answer is not waited for: another server has the same answer.
+        """
+        if not self.replicas:
+            return None
+        options = {name: value for name, value in self.options.items() if name != "target_session_attrs"}
+        return replace(
+            self,
+            url=URL.create(
+                self.url.drivername,
+                username=self.url.username,
+                password=self.url.password,
+                database=self.url.database,
+                query={"host": self.replicas},
+            ),
+            hosts=tuple(_without_port(host) for host in self.replicas),
+            options=options,
+            limits=replace(self.limits, retry_timeout=0),
+            replicas=(),
+            is_replica=True,
+        )
+
+    @property
+    def places(self) -> tuple[tuple[str, int | None], ...]:
+        """The hosts with their ports, in the order in which they are tried."""
+        several = _as_tuple(self.url.query.get("host", ()))
+        if not several:
+            return ((self.url.host or "localhost", self.url.port),)
+        return tuple((_without_port(host), int(host.rpartition(":")[2])) for host in several)
 
     @property
     def is_local(self) -> bool:
@@ -112,7 +158,7 @@ def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _without_port(host: str) -> str:
-    return host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    return host.rpartition(":")[0] if _PORT.search(host) else host
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, insert, select
 from tokenkeep.model import Account, Action, AuditEvent
 from tokenkeep.ports import Entry
 from tokenkeep.stores.sql.database import Database, Transaction
-from tokenkeep.stores.sql.repeating import Doubt, reads, writes
+from tokenkeep.stores.sql.repeating import Doubt, reports, writes
 from tokenkeep.stores.sql.schema import Tables
 
 
@@ -62,7 +62,7 @@ class SqlAudit:
     async def note(self, transaction: Transaction, account: Account, entry: Entry) -> None:
         await self.append(transaction, account, [entry])
 
-    @reads
+    @reports
     async def audit_trail(
         self, transaction: Transaction, namespace: str, user_id: str, *, limit: int
     ) -> list[AuditEvent]:

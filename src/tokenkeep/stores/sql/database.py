@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Dialect, Executable
 
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.repeating import Doubt
+from tokenkeep.stores.sql.replica import Replica
 
 type Values = Mapping[str, Any]
 type Parameters = Values | Sequence[Values]
@@ -47,8 +48,15 @@ class Database(Protocol):
     def dialect(self) -> Dialect:
         """Whose SQL it speaks."""
 
+    @property
+    def replica(self) -> Replica | None:
+        """What may answer reports in its place."""
+
     async def read[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction that only reads, again when the connection is lost."""
+
+    async def report[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Like `read`, but what comes back may be older: from the replica while that answers."""
 
     async def write[T](self, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt = Doubt.TELL) -> T:
         """Run `work` in a transaction that commits after it and rolls back on an error.

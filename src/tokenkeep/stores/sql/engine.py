@@ -13,11 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tokenkeep._stepping import settle
-from tokenkeep.errors import StoreError
+from tokenkeep.errors import StoreError, StoreUnavailable
 from tokenkeep.stores.sql.database import Parameters, Transaction, Values
 from tokenkeep.stores.sql.errors import Phase, Place, Undone, as_ours, is_of_a_driver
 from tokenkeep.stores.sql.limits import Limits
 from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
+from tokenkeep.stores.sql.replica import Replica
 
 
 class EngineTransaction:
@@ -57,14 +58,22 @@ class EngineDatabase:
         name: what errors call the database; never a data source name.
         owned: whether this object opened it.
         limits: for how long a lost connection is looked for again.
+        replica: what may answer reports in its place.
     """
 
     def __init__(
-        self, engine: Engine | AsyncEngine, *, name: str, owned: bool = True, limits: Limits | None = None
+        self,
+        engine: Engine | AsyncEngine,
+        *,
+        name: str,
+        owned: bool = True,
+        limits: Limits | None = None,
+        replica: Replica | None = None,
     ) -> None:
         self.name = name
         self.engine = engine
         self.dialect = engine.dialect
+        self.replica = replica
         self.asynchronous = isinstance(engine, AsyncEngine)
         self._owned = owned
         self._limits = limits or Limits()
@@ -75,6 +84,14 @@ class EngineDatabase:
 
     async def read[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         return await self._repeated(self._readers, work, Doubt.REPEAT)
+
+    async def report[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        if self.replica is None or self.replica.rests:
+            return await self.read(work)
+        try:
+            return await self.replica.read(work)
+        except StoreUnavailable:
+            return await self.read(work)
 
     async def write[T](self, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt = Doubt.TELL) -> T:
         return await self._repeated(self._writers, work, doubt)
@@ -165,12 +182,16 @@ class EngineDatabase:
         self._loop = loop
 
     async def close(self) -> None:
+        if self.replica is not None:
+            await self.replica.close()
         if self._owned:
             if self.asynchronous:
                 self._move_to_this_loop()
             await settle(self.engine.dispose())
 
     def forget_connections(self) -> None:
+        if self.replica is not None:
+            self.replica.forget_connections()
         engine = self.engine.sync_engine if isinstance(self.engine, AsyncEngine) else self.engine
         engine.dispose(close=False)
 

@@ -17,6 +17,7 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.durability import unsafe_settings
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
+from tokenkeep.stores.sql.replica import Replica
 from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
 from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.types import MARIADB
@@ -93,23 +94,26 @@ class SqlHealth:
 
     @writes(Doubt.REPEAT)
     async def _create_all(self, transaction: Transaction) -> None:
-        """Create what is missing, one process at a time; MariaDB may stop half-way, and the next time does the rest."""
+        """Create what is missing, one process at a time; MariaDB may stop half-way, and the next time does the rest.
+
+        In a Galera cluster the lock is one node's, and a table that another makes meanwhile is a reason to look again.
+        """
         lock, unlock = _LOCKS.get(self._database.dialect.name, (None, None))
         if lock is not None:
             await transaction.run(lock)
-        await transaction.plainly(partial(create_missing, metadata=self._tables.metadata))
-        if await transaction.first(self._read, {"n": _VERSION}) is None:
-            await transaction.run(self._write, {"name": _VERSION, "value": str(SCHEMA_VERSION)})
-        if unlock is not None:
-            await transaction.run(unlock)
+        try:
+            await transaction.plainly(partial(create_missing, metadata=self._tables.metadata))
+            if await transaction.first(self._read, {"n": _VERSION}) is None:
+                await transaction.run(self._write, {"name": _VERSION, "value": str(SCHEMA_VERSION)})
+        finally:
+            if unlock is not None:
+                await transaction.run(unlock)
 
     async def tiers(self) -> tuple[TierStatus, ...]:
-        name = self._database.dialect.name
-        try:
-            await self._database.read(lambda transaction: transaction.first(_ALIVE))
-        except StoreError as error:
-            return (TierStatus(name=name, healthy=False, reason=str(error)),)
-        return (TierStatus(name=name, healthy=True),)
+        found = [await _tier(self._database.dialect.name, self._database)]
+        if self._database.replica is not None:
+            found.append(await _tier("replica", self._database.replica))
+        return tuple(found)
 
     async def schema_version(self) -> int | None:
         try:
@@ -133,3 +137,11 @@ class SqlHealth:
         if self._reader is not None:
             self._reader.forget()
         self._database.forget_connections()
+
+
+async def _tier(name: str, server: Database | Replica) -> TierStatus:
+    try:
+        await server.read(lambda transaction: transaction.first(_ALIVE))
+    except StoreError as error:
+        return TierStatus(name=name, healthy=False, reason=str(error))
+    return TierStatus(name=name, healthy=True)

@@ -13,7 +13,7 @@ from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.lookup import Lookup
-from tokenkeep.stores.sql.repeating import Doubt, reads, writes
+from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import Tables
 from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.wire import Wire
@@ -245,7 +245,7 @@ class SqlIssued:
         parameters = {"ns": namespace, "before": before, "after": after, "upto": upto}
         return await transaction.count(self._sweep, parameters), None if edge is None else upto
 
-    @reads
+    @reports
     async def issued_statistics(
         self, transaction: Transaction, namespace: str, user_id: str, *, now: datetime
     ) -> Statistics:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.stores.sql import tls
+from tokenkeep.stores.sql import mariadb_nodes, tls
 from tokenkeep.stores.sql.address import Address
 
 EXAMPLE: Final = "mariadb://user:password@host:3306/database"
@@ -61,7 +62,7 @@ def open_engine(link: Link, *, asynchronous: bool) -> Engine | AsyncEngine:
     conditional statement or under row locks, which see what was committed before. Every transaction ends by
     COMMIT or ROLLBACK, so the pool need not add another.
     """
-    url = link.address.with_driver(link.driver)
+    url = link.address.with_driver(link.driver).set(query={})
     options: dict[str, Any] = {
         **link.address.limits.pool(),
         "connect_args": link.arguments,
@@ -70,5 +71,23 @@ def open_engine(link: Link, *, asynchronous: bool) -> Engine | AsyncEngine:
         "pool_reset_on_return": None,
     }
     if asynchronous:
-        return create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
-    return create_engine(url, poolclass=QueuePool, **options)
+        engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
+        _choose_server(engine.sync_engine, link.address)
+        return engine
+    plain = create_engine(url, poolclass=QueuePool, **options)
+    _choose_server(plain, link.address)
+    return plain
+
+
+def _choose_server(engine: Engine, address: Address) -> None:
+    """Connect by `mariadb_nodes`, and leave a server that can no longer serve."""
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Dialect, _record: object, _arguments: object, options: dict[str, Any]) -> Any:
+        return mariadb_nodes.connect(dialect, options, address.places, reports=address.is_replica)
+
+    @event.listens_for(engine, "handle_error")
+    def _noticed(context: ExceptionContext) -> None:
+        first = getattr(context.original_exception, "args", None) or (None,)
+        if first[0] in mariadb_nodes.LEAVE:
+            context.is_disconnect = True

@@ -15,6 +15,7 @@ from tokenkeep.stores.sql.address import Address, parsed
 from tokenkeep.stores.sql.backend import sql_backend
 from tokenkeep.stores.sql.engine import EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
+from tokenkeep.stores.sql.replica import Replica
 from tokenkeep.stores.sql.sqlite_bell import FileBell
 from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
 from tokenkeep.stores.sql.sqlite_reading import FileReader
@@ -50,18 +51,20 @@ def open_postgresql(url: str, *, asynchronous: bool, actor: str, clock: Clock | 
     """Open a database on a PostgreSQL server."""
     address = Address.read(url, postgresql.EXAMPLE)
     link = postgresql.Link(address, asynchronous=asynchronous)
-    database = EngineDatabase(
-        postgresql.open_engine(link, asynchronous=asynchronous),
-        name=f"the PostgreSQL database {address.url.database}",
-        limits=address.limits,
-    )
+    engine = postgresql.open_engine(link, asynchronous=asynchronous)
     wire = postgresql.open_wire(link, asynchronous=asynchronous)
+    name, replica, warnings = f"the PostgreSQL database {address.url.database}", None, link.warnings
+    elsewhere = address.of_replica()
+    if elsewhere is not None:
+        other = postgresql.Link(elsewhere, asynchronous=asynchronous)
+        replica = _replica(postgresql.open_engine(other, asynchronous=asynchronous), name, elsewhere)
+        warnings = warnings or other.warnings
     backend = sql_backend(
-        database,
+        EngineDatabase(engine, name=name, limits=address.limits, replica=replica),
         actor=actor,
         clock=clock,
         reader=wire,
-        link=link.warnings,
+        link=warnings,
         naming=address.naming,
         bell=postgresql.open_bell(link, asynchronous=asynchronous),
     )
@@ -72,13 +75,20 @@ def open_mariadb(url: str, *, asynchronous: bool, actor: str, clock: Clock | Non
     """Open a database on a MariaDB or MySQL server."""
     address = Address.read(url, mariadb.EXAMPLE)
     link = mariadb.Link(address, asynchronous=asynchronous)
-    database = EngineDatabase(
-        mariadb.open_engine(link, asynchronous=asynchronous),
-        name=f"the MariaDB database {address.url.database}",
-        limits=address.limits,
-    )
-    backend = sql_backend(database, actor=actor, clock=clock, link=link.warnings, naming=address.naming)
+    engine = mariadb.open_engine(link, asynchronous=asynchronous)
+    name, replica, warnings = f"the MariaDB database {address.url.database}", None, link.warnings
+    elsewhere = address.of_replica()
+    if elsewhere is not None:
+        other = mariadb.Link(elsewhere, asynchronous=asynchronous)
+        replica = _replica(mariadb.open_engine(other, asynchronous=asynchronous), name, elsewhere)
+        warnings = warnings or other.warnings
+    database = EngineDatabase(engine, name=name, limits=address.limits, replica=replica)
+    backend = sql_backend(database, actor=actor, clock=clock, link=warnings, naming=address.naming)
     return OpenedStore(backend=backend)
+
+
+def _replica(engine: Engine | AsyncEngine, name: str, address: Address) -> Replica:
+    return Replica(EngineDatabase(engine, name=f"the replica of {name}", limits=address.limits))
 
 
 def open_lent(engine: object, *, asynchronous: bool, actor: str, clock: Clock | None) -> OpenedStore:

@@ -24,6 +24,7 @@ DRIVERS: Final = {False: ("psycopg",), True: ("psycopg", "asyncpg")}
 
 _VERIFY: Final = "add sslmode=verify-full and sslrootcert=<the authority's file> to the URL"
 _FALSE: Final = ("off", "false", "no", "0")
+_PRIMARY: Final = ("primary", "read-write")
 
 
 class Link:
@@ -41,6 +42,7 @@ class Link:
         verified = options.get("sslmode") == "verify-full"
         self.warnings = tls.warnings(address, way_out=_VERIFY, verified=verified)
         self.prepares = options.pop("prepare", "on").lower() not in _FALSE
+        options["target_session_attrs"] = _wanted(options.get("target_session_attrs"), address)
         self.arguments = self._of_asyncpg(options) if self.driver == "asyncpg" else self._of_psycopg(options)
 
     def _of_psycopg(self, options: dict[str, str]) -> dict[str, Any]:
@@ -55,8 +57,7 @@ class Link:
         secured = tls.of_postgresql(options)
         if secured is not None:
             given["ssl"] = secured
-        if "target_session_attrs" in options:
-            given["target_session_attrs"] = options.pop("target_session_attrs")
+        given["target_session_attrs"] = options.pop("target_session_attrs")
         if "application_name" in options:
             given["server_settings"] = {"application_name": options.pop("application_name")}
         if "passfile" in options:
@@ -67,6 +68,19 @@ class Link:
         if not self.prepares:
             given |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
         return given
+
+
+def _wanted(given: str | None, address: Address) -> str:
+    """Return which kind of server may be connected to: what decides is never asked of a standby."""
+    if address.is_replica:
+        return "any"
+    if given not in {None, *_PRIMARY}:
+        msg = (
+            f"target_session_attrs in the database URL must be {' or '.join(_PRIMARY)}, for a standby may not know of "
+            "a revocation yet; name standbys that may answer reports by replica=host:port"
+        )
+        raise ConfigurationError(msg)
+    return given or _PRIMARY[0]
 
 
 def open_engine(link: Link, *, asynchronous: bool) -> Engine | AsyncEngine:
@@ -80,6 +94,10 @@ def open_engine(link: Link, *, asynchronous: bool) -> Engine | AsyncEngine:
         from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
 
         options["connect_args"]["async_creator_fn"] = psycopg_bounded.connector(link.address.limits.statement_timeout)
+    else:
+        from tokenkeep.stores.sql import asyncpg_hosts  # noqa: PLC0415  # the same
+
+        options["connect_args"]["async_creator_fn"] = asyncpg_hosts.connect
     return create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
 
 
@@ -133,9 +151,9 @@ async def _connected(link: Link) -> Any:
     """Open a connection of either driver for an event loop, past the pool."""
     arguments, options = _connect_args(link, asynchronous=True)
     if link.driver == "asyncpg":
-        import asyncpg  # noqa: PLC0415  # drivers are imported when they are wanted
+        from tokenkeep.stores.sql import asyncpg_hosts  # noqa: PLC0415  # drivers are imported when they are wanted
 
-        return await asyncpg.connect(*arguments, **options)
+        return await asyncpg_hosts.connect(*arguments, **options)
     from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # the same
 
     return await psycopg_bounded.connect_raw_async(link.address.limits.statement_timeout, *arguments, **options)

@@ -106,6 +106,8 @@ async def repeated[T](
 class _Database(Protocol):
     async def read[T](self, work: Callable[[Any], Awaitable[T]]) -> T: ...
 
+    async def report[T](self, work: Callable[[Any], Awaitable[T]]) -> T: ...
+
     async def write[T](self, work: Callable[[Any], Awaitable[T]], doubt: Doubt = ...) -> T: ...
 
 
@@ -124,6 +126,18 @@ def reads[S: _Room, **P, R](
         return await self._database.read(lambda transaction: method(self, transaction, *args, **options))
 
     return reading
+
+
+def reports[S: _Room, **P, R](
+    method: Callable[Concatenate[S, Any, P], Awaitable[R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Like `reads`, for a method that may see an older moment (`ports.reporting` says which): on a replica."""
+
+    @wraps(method)
+    async def reporting(self: S, /, *args: P.args, **options: P.kwargs) -> R:
+        return await self._database.report(lambda transaction: method(self, transaction, *args, **options))
+
+    return reporting
 
 
 def writes[S: _Room, **P, R](

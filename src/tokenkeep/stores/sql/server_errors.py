@@ -43,7 +43,9 @@ _MISSING: Final = "does not exist on that server; create it, or correct its name
 _FULL: Final = "has no connection left; raise its max_connections, or lower pool_size in the URL"
 _FORBIDDEN: Final = "does not allow this to the user in the URL; grant the missing right, then try again"
 _READ_ONLY: Final = "is read-only, so it may be a standby; name the primary, or every host, in the URL"
+_APART: Final = "is on a node that is not part of its cluster; look at that node, and name every node in the URL"
 _BUSY: Final = "undid the change, because others changed the same rows each time; try again"
+_POOLED: Final = "is behind a pooler that hands on connections by transaction; add prepare=off to the URL"
 _DISK: Final = "cannot grow, the server's disk is full; free some space, then try again"
 _STARTING: Final = "is starting up or shutting down; try again in a moment"
 _GONE: Final = "cannot be reached; check host and port in the URL, and that the server runs"
@@ -73,10 +75,13 @@ _POSTGRESQL: Final = (
     ),
     _Case(Kind.LOST, _STARTING, ("57P01", "57P02", "57P03"), ("starting up", "shutting down", "in recovery mode")),
     _Case(Kind.LOST, _FULL, ("53300",), ("too many clients", "remaining connection slots", "too many connections")),
-    _Case(Kind.LOST, _READ_ONLY, ("25006",), ("session is read-only", "none of the hosts match")),
+    _Case(
+        Kind.LOST, _READ_ONLY, ("25006",), ("session is read-only", "none of the hosts match", "in hot standby mode")
+    ),
     _Case(Kind.REFUSED, _MISSING, ("3D000",), ("fatal:  database",)),
     _Case(Kind.REFUSED, _LOGIN, (), ("fatal:  role",)),
     _Case(Kind.REFUSED, _FORBIDDEN, ("42501",)),
+    _Case(Kind.REFUSED, _POOLED, ("26000", "42P05")),
     _Case(Kind.REFUSED, _DISK, ("53100",)),
     _Case(Kind.REFUSED, _SLOW, ("57014",)),
     _Case(Kind.REFUSED, _NO_TABLE, ("42P01", "42703", "3F000")),
@@ -93,7 +98,8 @@ _POSTGRESQL: Final = (
 # Error numbers: MariaDB server and client. They stand first among the arguments of the driver's error.
 _MARIADB: Final = (
     _Case(Kind.CONFLICT, "", (1062, 1586)),
-    _Case(Kind.CONTENTION, _BUSY, (1213, 1205, 1020, 1637, 1047)),
+    _Case(Kind.CONTENTION, _BUSY, (1213, 1205, 1020, 1637, 1007, 1050, 1061, 1684)),
+    _Case(Kind.LOST, _APART, (1047,)),
     _Case(Kind.REFUSED, _LOGIN, (1045, 1130, 1698, 1251)),
     _Case(Kind.REFUSED, _MISSING, (1049,)),
     _Case(Kind.REFUSED, _FORBIDDEN, (1044, 1142, 1143, 1227, 1370)),

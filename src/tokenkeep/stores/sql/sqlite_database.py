@@ -19,6 +19,7 @@ from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.database import Parameters, Transaction, Values
 from tokenkeep.stores.sql.errors import Phase, Place, as_ours, is_of_a_driver
 from tokenkeep.stores.sql.repeating import Doubt
+from tokenkeep.stores.sql.replica import Replica
 from tokenkeep.stores.sql.sqlite import connect
 from tokenkeep.stores.sql.sqlite_reading import Readers
 from tokenkeep.stores.sql.sqlite_writing import Job, Work, Writer
@@ -99,6 +100,7 @@ class SqliteDatabase:
     def __init__(self, path: str | None, *, name: str, asynchronous: bool) -> None:
         self.name = name
         self.dialect: Dialect = pysqlite.dialect()
+        self.replica: Replica | None = None
         self._place = Place(name, "sqlite")
         self._in_memory = path is None
         self._asynchronous = asynchronous and path is not None
@@ -118,6 +120,9 @@ class SqliteDatabase:
         else:
             self._readers.do(job)
         return self._outcome(job)
+
+    async def report[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await self.read(work)
 
     async def write[T](self, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt = Doubt.TELL) -> T:  # noqa: ARG002  # no reply to a COMMIT is lost here
         if self._asynchronous:

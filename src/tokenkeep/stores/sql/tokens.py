@@ -16,7 +16,7 @@ from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.postgresql_bell import TELL, topic_of
-from tokenkeep.stores.sql.repeating import Doubt, reads, writes
+from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import IN_PLACE, Tables
 from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.wire import Wire
@@ -195,11 +195,11 @@ class SqlTokens:
             return await self._infos(self._made, parameters)
         return await self._infos(self._made_for, {**parameters, "us": user_id})
 
-    @reads
+    @reports
     async def _infos(self, transaction: Transaction, statement: Any, parameters: Mapping[str, Any]) -> list[TokenInfo]:
         return [_info(row) for row in await transaction.rows(statement, parameters)]
 
-    @reads
+    @reports
     async def statistics(
         self, transaction: Transaction, account: Account, *, kind: str | None, now: datetime
     ) -> Statistics:
