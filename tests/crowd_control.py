@@ -99,7 +99,7 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.close()
         assert self.death() == 0, self.errors()
-        assert self.errors() == ""
+        assert self.errors() == "", self.errors()
 
     def end(self) -> None:
         """End the process and its children, however they are; nothing stays open."""

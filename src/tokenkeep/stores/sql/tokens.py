@@ -155,10 +155,10 @@ class SqlTokens:
     ) -> bool:
         if not await self._leases.finish(transaction, right):
             return await transaction.first(self._known, {"token_id": records[0].id}) is not None
+        said = {"topic": topic_of(right.account)} if self._tells else {}
         for record in records:
             await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
-        said = {"topic": topic_of(right.account)} if self._tells else {}
-        await transaction.run(self._insert, [{**_values(record), **said} for record in records])
+            await transaction.run(self._insert, {**_values(record), **said})
         await self._audit.append(transaction, right.account, entries)
         return True
 
