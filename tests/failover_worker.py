@@ -114,4 +114,5 @@ async def main(url: str, keys: str, face: faces.Face, number: int) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("tokenkeep").addHandler(logging.NullHandler())  # what it has to say of fsync is known
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # nor is it news that a connection was lost
     asyncio.run(main(**json.loads(sys.argv[1])))
