@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, LargeBinary, inspect, select, text
+from sqlalchemy import Connection, LargeBinary, String, inspect, select, text
 
 from tokenkeep.errors import ConfigurationError, SchemaMismatch, StoreUnavailable
 from tokenkeep.stores.sql.creating import create_schema
@@ -177,13 +177,24 @@ def _escaped(path: Path) -> str:
 def compare_type(context: Any, _column: object, _wanted: object, found: Any, wanted: Any) -> bool | None:
     """Tell whether a type is another one, for Alembic's option of this name; `None`: Alembic knows.
 
-    MariaDB makes of BLOB(n) the smallest type that holds n.
+    MariaDB makes of BLOB(n) the smallest type that holds n. To PostgreSQL text of any length is the same by
+    either of its names, and SQLAlchemy 2.0 chooses another one than 2.1.
     """
     implemented = wanted.dialect_impl(context.dialect)
+    if (
+        context.dialect.name == "postgresql"
+        and _is_any_text(found)
+        and _is_any_text(getattr(implemented, "impl_instance", implemented))
+    ):
+        return False
     if context.dialect.name not in MARIADB or not isinstance(implemented, LargeBinary) or not implemented.length:
         return None
     smallest = next((name for length, name in _BLOBS if implemented.length < length), "LONGBLOB")
     return str(found.__visit_name__) not in {smallest, "BINARY"}
+
+
+def _is_any_text(kind: Any) -> bool:
+    return isinstance(kind, String) and kind.length is None
 
 
 def _flat(differences: Any) -> Iterable[tuple[Any, ...]]:
