@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from binascii import crc32
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from math import sqrt
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokenkeep import digest
+from tokenkeep.buckets import LAST_DAY, day_of, first_id, start_of
 from tokenkeep.digest import SCANNER_PATTERN, TokenForm, parse_public_id, public_id, token_id
 from tokenkeep.errors import UnknownKey
 from tokenkeep.keyring import KeyRing
@@ -27,9 +29,11 @@ from tokenkeep.keyring import KeyRing
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 B64TOKEN = string.ascii_letters + string.digits + "-._~+/="
 PREFIXES = st.from_regex(r"[a-z](?:[a-z0-9_]{0,18}[a-z0-9])?", fullmatch=True)
+ENDS = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+DAY = 20_513
 FORM = TokenForm()
-TOKEN = FORM.new().reveal()
-REFRESH = TokenForm(refresh=True).new().reveal()
+TOKEN = FORM.new(ENDS).reveal()
+REFRESH = TokenForm(refresh=True).new(ENDS).reveal()
 
 
 def named(junk: object) -> str:
@@ -38,29 +42,40 @@ def named(junk: object) -> str:
     return shown[:20].encode("ascii", "backslashreplace").decode()
 
 
-def number_in(token: str) -> int:
+def number_in(text: str) -> int:
     value = 0
-    for character in token[-51:-8]:
+    for character in text:
         value = value * 62 + BASE62.index(character)
     return value
+
+
+def check(text: str) -> str:
+    """The checksum, by the book."""
+    number, digits = crc32(text.encode("utf-8", "surrogatepass")), ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        digits = BASE62[digit] + digits
+    return digits
 
 
 # --- the form
 
 
-def test_a_token_is_prefix_random_part_and_checksum() -> None:
-    head, body, checksum = TOKEN[:3], TOKEN[3:46], TOKEN[46:]
+def test_a_token_is_prefix_random_part_day_and_checksum() -> None:
+    head, body, day, checksum = TOKEN[:3], TOKEN[3:46], TOKEN[46:49], TOKEN[49:]
     assert head == "tk_"
     assert set(body) <= set(BASE62)
     assert len(body) == 43
-    assert checksum == f"{crc32((head + body).encode()):08x}"
+    assert number_in(day) == DAY
+    assert checksum == check(head + body + day)
+    assert len(checksum) == 6
     assert REFRESH.startswith("tk-r_")
 
 
 @given(PREFIXES, st.booleans())
 def test_what_it_makes_is_well_formed_whatever_the_prefix(prefix: str, refresh: bool) -> None:
     form = TokenForm(prefix, refresh=refresh)
-    token = form.new().reveal()
+    token = form.new(ENDS).reveal()
     assert form.well_formed(token)
     assert token.startswith(prefix)
 
@@ -75,9 +90,9 @@ def test_a_bad_prefix_is_a_value_error_that_names_it(prefix: Any) -> None:
 
 @pytest.mark.requirement("T1")
 def test_a_hundred_thousand_tokens_are_unique_and_their_bits_even() -> None:
-    tokens = [FORM.new().reveal() for _ in range(100_000)]
+    tokens = [FORM.new(ENDS).reveal() for _ in range(100_000)]
     assert len(set(tokens)) == len(tokens)
-    numbers = [number_in(token) for token in tokens[:10_000]]
+    numbers = [number_in(token[3:46]) for token in tokens[:10_000]]
     assert 2**255 < max(numbers) < 2**256
     bits = 256 * len(numbers)
     ones = sum(number.bit_count() for number in numbers)
@@ -93,20 +108,22 @@ def test_a_seeded_random_module_changes_nothing() -> None:
     state = random.getstate()
     try:
         random.seed(4711)
-        first = FORM.new()
+        first = FORM.new(ENDS)
         random.seed(4711)
-        assert FORM.new() != first
+        assert FORM.new(ENDS) != first
     finally:
         random.setstate(state)
 
 
 FORKED = """
 import multiprocessing
+from datetime import UTC, datetime
 from tokenkeep.digest import TokenForm
+ENDS = datetime(2026, 3, 1, tzinfo=UTC)
 FORM = TokenForm()
-FORM.new()
+FORM.new(ENDS)
 def some(_):
-    return [FORM.new().reveal() for _ in range(500)]
+    return [FORM.new(ENDS).reveal() for _ in range(500)]
 with multiprocessing.get_context("fork").Pool(8) as pool:
     tokens = [token for batch in pool.map(some, range(16), chunksize=1) for token in batch]
 print(len(tokens), len(set(tokens)))
@@ -121,7 +138,7 @@ def test_forked_processes_make_different_tokens() -> None:
 
 @pytest.mark.requirement("T2")
 def test_only_b64token_characters_occur() -> None:
-    made = {token for form in (FORM, TokenForm("a_b9", refresh=True)) for token in (form.new() for _ in range(5_000))}
+    made = {token for form in (FORM, TokenForm("a_b9", refresh=True)) for token in (form.new(ENDS) for _ in range(5_000))}
     assert {character for token in made for character in token.reveal()} <= set(B64TOKEN)
 
 
@@ -147,10 +164,10 @@ def test_a_missing_doubled_or_swapped_character_is_caught() -> None:
         assert swapped == TOKEN or not FORM.well_formed(swapped)
 
 
-def resembling(form: TokenForm, body: str) -> str:
+def resembling(form: TokenForm, body: str, day: str = "5Kr") -> str:
     """A string with a right prefix, length and checksum, whatever its middle is."""
-    unchecked = form._head + body
-    return unchecked + f"{crc32(unchecked.encode('utf-8', 'surrogatepass')):08x}"
+    unchecked = form._head + body + day
+    return unchecked + check(unchecked)
 
 
 @pytest.mark.requirement("V7")
@@ -165,13 +182,20 @@ def test_a_right_checksum_does_not_excuse_a_foreign_character(wrong: str, positi
 
 
 @pytest.mark.requirement("V7")
-@pytest.mark.parametrize("checksum", ["{:08X}", "{:+08x}", "{:8x}", "0x{:06x}"])
-def test_the_checksum_is_written_in_one_way_only(checksum: str) -> None:
-    numbered = (resembling(FORM, f"{number:043}") for number in count())
-    token = next(text for text in numbered if re.search("^00.*[a-f]", text[-8:]))
+@pytest.mark.parametrize("day", ["-00", "0_0", "é00", "   ", "H32", "zzz", "a00"])
+def test_a_right_checksum_does_not_excuse_a_day_that_is_none(day: str) -> None:
+    assert FORM.well_formed(resembling(FORM, "A" * 43, "H31")), "the last one"
+    assert not FORM.well_formed(resembling(FORM, "A" * 43, day))
+
+
+@pytest.mark.requirement("V7")
+def test_the_checksum_is_written_in_one_way_only() -> None:
+    token = next(text for text in (resembling(FORM, f"{number:043}") for number in count()) if text[-6] == "0")
     assert FORM.well_formed(token)
-    rewritten = token[:-8] + checksum.format(int(token[-8:], 16))
-    assert not FORM.well_formed(rewritten)
+    more = crc32(token[:-6].encode()) + 2**32  # it would fit into six characters too
+    digits = "".join(BASE62[more // 62**power % 62] for power in reversed(range(6)))
+    assert number_in(digits) == more
+    assert not FORM.well_formed(token[:-6] + digits)
 
 
 @pytest.mark.requirement("V7")
@@ -180,7 +204,7 @@ def test_the_checksum_is_written_in_one_way_only(checksum: str) -> None:
     [
         *(None, 7, True, b"", TOKEN.encode(), bytearray(b"x"), [TOKEN], (TOKEN,), {}, object(), 1.5, "", " ", "\x00"),
         *(TOKEN + "\n", TOKEN + " ", " " + TOKEN, TOKEN + "\x00", TOKEN.upper(), TOKEN * 2, f"Bearer {TOKEN}", "tk_"),
-        *("\ud800" * 54, "٣" * 54, "²" * 54, "tk_" + "٣" * 51, "tk_" + "\x00" * 51, "tk_" + "0" * 51, "tk_" * 18),
+        *("\ud800" * 55, "٣" * 55, "²" * 55, "tk_" + "٣" * 52, "tk_" + "\x00" * 52, "tk_" + "0" * 52, "tk_" * 18),
     ],
     ids=named,
 )
@@ -191,7 +215,7 @@ def test_junk_is_not_well_formed_and_never_an_error(junk: Any) -> None:
 @pytest.mark.requirement("V7")
 @given(
     st.one_of(
-        st.text(), st.text(min_size=54, max_size=54), st.text(BASE62, min_size=51, max_size=51).map("tk_".__add__)
+        st.text(), st.text(min_size=55, max_size=55), st.text(BASE62, min_size=52, max_size=52).map("tk_".__add__)
     )
 )
 @example("a" * 1_000_000)
@@ -212,7 +236,7 @@ class Untouchable(str):
 
 
 @pytest.mark.requirement("V7")
-@pytest.mark.parametrize("length", [0, 53, 55, 1_000_000])
+@pytest.mark.parametrize("length", [0, 54, 56, 1_000_000])
 def test_nothing_is_looked_at_but_the_length_when_it_is_wrong(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     form = TokenForm()
     monkeypatch.setattr(form, "_shape", Untouchable._touched)
@@ -226,21 +250,21 @@ def test_nothing_is_looked_at_but_the_length_when_it_is_wrong(length: int, monke
 @example("tk", "tkr")
 def test_a_refresh_token_is_never_an_access_token_nor_the_other_way_round(one: str, other: str) -> None:
     access, refresh = TokenForm(one), TokenForm(other, refresh=True)
-    assert not access.well_formed(refresh.new().reveal())
-    assert not refresh.well_formed(access.new().reveal())
+    assert not access.well_formed(refresh.new(ENDS).reveal())
+    assert not refresh.well_formed(access.new(ENDS).reveal())
 
 
 @pytest.mark.requirement("V5")
 @given(PREFIXES, PREFIXES)
 def test_a_token_of_another_prefix_is_not_ours(one: str, other: str) -> None:
     if one != other:
-        assert not TokenForm(one).well_formed(TokenForm(other).new().reveal())
+        assert not TokenForm(one).well_formed(TokenForm(other).new(ENDS).reveal())
 
 
 @pytest.mark.requirement("T3")
 def test_the_published_pattern_finds_tokens_in_text_and_nothing_in_source_code() -> None:
     pattern = re.compile(SCANNER_PATTERN)
-    planted = [TOKEN, REFRESH, TokenForm("acme_live").new().reveal(), TokenForm("x" * 20, refresh=True).new().reveal()]
+    planted = [TOKEN, REFRESH, TokenForm("acme_live").new(ENDS).reveal(), TokenForm("x" * 20, refresh=True).new(ENDS).reveal()]
     text = f"A='{planted[0]}'\ncurl -H 'Authorization: Bearer {planted[1]}' x?t={planted[2]}&u=1 <{planted[3]}>"
     assert pattern.findall(text) == planted
     library = Path(sysconfig.get_paths()["stdlib"])
@@ -252,10 +276,35 @@ def test_the_published_pattern_finds_tokens_in_text_and_nothing_in_source_code()
 # --- ids
 
 
-def test_an_id_is_16_bytes_of_a_domain_separated_sha_256() -> None:
-    assert token_id(TOKEN) == hashlib.sha256(b"tokenkeep issued token id\x00" + TOKEN.encode()).digest()[:16]
-    assert token_id(TOKEN) not in FORM.digest(TOKEN, None)
+def test_an_id_is_the_day_and_14_bytes_of_a_domain_separated_sha_256() -> None:
+    derived = hashlib.sha256(b"tokenkeep issued token id\x00" + TOKEN.encode()).digest()[:14]
+    assert token_id(TOKEN) == DAY.to_bytes(2) + derived
+    assert derived not in FORM.digest(TOKEN, None)
     assert token_id(TOKEN) != token_id(REFRESH)
+
+
+@pytest.mark.parametrize("junk", ["", "x", "tk_" + "-" * 52, "tk_" + "z" * 52, "~" * 128, "\x00" * 55])
+def test_an_id_of_junk_is_no_error(junk: str) -> None:
+    assert len(token_id(junk)) == 16
+
+
+@given(
+    st.datetimes(datetime(1971, 1, 1), datetime(2149, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # the zone follows
+    st.timedeltas(timedelta(0), timedelta(days=400)),
+)
+def test_ids_are_ordered_as_the_days_in_which_their_tokens_end(ends: datetime, later: timedelta) -> None:
+    day, after = day_of(ends), day_of(ends + later)
+    assert start_of(day) <= ends < start_of(day + 1)
+    early, late = (token_id(FORM.new(moment).reveal()) for moment in (ends, ends + later))
+    assert first_id(day) <= early < first_id(day + 1)
+    assert first_id(after) <= late < first_id(after + 1)
+    assert early < first_id(after) or day == after
+
+
+def test_what_ends_before_the_first_day_or_after_the_last_is_put_there() -> None:
+    assert day_of(datetime(1960, 1, 1, tzinfo=UTC)) == 0
+    assert day_of(datetime(2200, 1, 1, tzinfo=UTC)) == LAST_DAY
+    assert token_id(FORM.new(datetime(2200, 1, 1, tzinfo=UTC)).reveal()) < first_id(LAST_DAY + 1)
 
 
 @given(st.binary(min_size=16, max_size=16))
@@ -285,7 +334,7 @@ def test_without_keys_the_digest_is_a_domain_separated_sha_256() -> None:
     assert made == hashlib.sha256(b"tokenkeep issued token digest\x00" + TOKEN.encode()).digest()
     assert FORM.key_id is None
     assert FORM.matches(TOKEN, made, None)
-    assert not FORM.matches(FORM.new().reveal(), made, None)
+    assert not FORM.matches(FORM.new(ENDS).reveal(), made, None)
 
 
 def test_with_keys_the_digest_is_an_hmac_that_needs_the_key() -> None:

@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "src"
 
 FLOORS: Final[dict[int, tuple[str, ...]]] = {
-    1: ("secret", "errors", "model", "expiry", "_stepping", "_checking", "_kept"),
+    1: ("secret", "errors", "model", "expiry", "_stepping", "_checking", "_kept", "buckets"),
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),

@@ -15,7 +15,7 @@ import pytest
 from tokenkeep import AsyncTokenIssuer, IssuedToken, KeyRing, Secret, TokenIssuer
 from tokenkeep._stepping import run
 from tokenkeep.batching import Batch, _Waiting
-from tokenkeep.digest import TokenForm
+from tokenkeep.digest import TokenForm, _checksum
 from tokenkeep.errors import StoreError, StoreUnavailable, UnknownKey
 from tokenkeep.model import Action
 from tokenkeep.recent import Recent
@@ -257,6 +257,63 @@ async def test_uses_that_are_written_after_a_revocation_bring_nothing_back(open_
     assert await user.verify(bearer(issued)) is None
 
 
+def with_another_day(token: str, later: int) -> str:
+    """The token with a hint that lies so many days later, and a checksum that fits."""
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    number = sum(digits.index(character) * 62**power for power, character in enumerate(reversed(token[-9:-6])))
+    day = "".join(digits[(number + later) // 62**power % 62] for power in (2, 1, 0))
+    changed = token[:-9] + day
+    return changed + _checksum(changed)
+
+
+@pytest.mark.requirement("T4")
+async def test_another_day_in_a_token_makes_it_another_token(open_issuer: OpenIssuer, fake_clock: FakeClock) -> None:
+    issuer = await open_issuer()
+    issued = await issuer.issue("alice", refresh=True)
+    forged = [with_another_day(token, later) for token in (bearer(issued), refresher(issued)) for later in (-1, 1, 300)]
+    assert with_another_day(bearer(issued), 0) == bearer(issued)
+    for _ in range(2):
+        for token in forged:
+            assert await issuer.verify(token) is None
+            assert await issuer.refresh(token) is None
+            assert await issuer.revoke(token) is False
+        fake_clock.advance(timedelta(days=1))  # the second time the tokens themselves are over
+    assert await issuer.verify(bearer(issued)) is None
+
+
+@pytest.mark.requirement("T4")
+async def test_the_row_decides_over_the_end_and_not_the_day_in_the_token(
+    open_issuer: OpenIssuer, fake_clock: FakeClock, path: Path
+) -> None:
+    issuer = await open_issuer()
+    issued = await issuer.issue("alice", lifetime=timedelta(days=30))
+    assert await issuer.verify(bearer(issued)) is not None
+    execute(path, "UPDATE tokenkeep_issued SET expires_at = ?", int(fake_clock.now().timestamp()) * 1_000_000)
+    assert await issuer.verify(bearer(issued)) is None
+
+
+@pytest.mark.requirement("T4")
+def test_a_token_tells_nothing_but_the_day_in_which_it_ends(issuer: TokenIssuer) -> None:
+    tokens = [bearer(issuer.issue(user, name=user)) for user in ("alice", "bob") for _ in range(20)]
+    assert len({token[-9:-6] for token in tokens}) == 1
+    assert len({token[3:-9] for token in tokens}) == len(tokens)
+
+
+@pytest.mark.requirement("S11")
+async def test_a_purge_takes_days_that_are_over_and_what_has_ended_today(
+    open_issuer: OpenIssuer, fake_clock: FakeClock, path: Path
+) -> None:
+    issuer, other = await open_issuer(), await open_issuer(namespace="other")
+    for days in range(4):
+        await issuer.issue("alice", lifetime=timedelta(days=days, minutes=1))
+        await other.issue("alice", lifetime=timedelta(days=days, minutes=1))
+    fake_clock.advance(timedelta(days=2, minutes=1, microseconds=1))
+    assert (await issuer.purge()).tokens == 3
+    assert (await issuer.purge()).tokens == 0
+    left = execute(path, "SELECT namespace FROM tokenkeep_issued ORDER BY substr(id, 1, 2), namespace")
+    assert left == [("other",), ("other",), ("other",), ("default",), ("other",)]
+
+
 @pytest.mark.requirement("K8")
 async def test_a_purge_in_batches_leaves_the_living_and_what_is_revoked_until_it_expires(
     open_issuer: OpenIssuer, fake_clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -402,7 +459,7 @@ def test_refusals_are_not_kept_and_the_cache_is_bounded_and_holds_no_token(
     with TokenIssuer.open(f"sqlite:///{path}", lifetime=HOUR, keys=keys, max_staleness=HOUR) as issuer:
         form = issuer._opened.core._mint.access
         for _ in range(20):
-            assert issuer.verify(form.new()) is None
+            assert issuer.verify(form.new(datetime.now(UTC) + HOUR)) is None
         recent = issuer._opened.core._recent
         assert recent is not None
         assert recent._kept == {}

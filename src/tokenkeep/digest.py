@@ -1,9 +1,12 @@
 """The form of an issued token, and what the database keeps in its place.
 
-An access token is `<prefix>_<43 characters><checksum>`, a refresh token `<prefix>-r_<43 characters><checksum>`:
-256 random bits in base 62, then the CRC-32 of all that stands before it as eight lower-case hexadecimal
-characters, which catches every change of a single character. All are b64token characters of RFC 6750
-section 2.1. No prefix holds a hyphen, so no token of one type reads as one of the other.
+An access token is `<prefix>_<52 characters>`, a refresh token `<prefix>-r_<52 characters>`, all in base 62: 43 for
+256 random bits, 3 for the day in which the token ends (`tokenkeep.buckets`), 6 for the CRC-32 of all that stands
+before it, which catches every change of a single character. All are b64token characters of RFC 6750 section 2.1.
+No prefix holds a hyphen, so no token of one type reads as one of the other.
+
+The day is a hint for finding the row and nothing else: the id is derived from the whole token, so a token with
+another day is another token, and the end stands in the row.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ from __future__ import annotations
 import re
 import secrets
 from binascii import crc32
+from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Final, Protocol
 
+from tokenkeep.buckets import BUCKET_BYTES, LAST_DAY, day_of
 from tokenkeep.errors import UnknownKey
 from tokenkeep.secret import Secret
 
@@ -24,18 +30,23 @@ RANDOM_BITS: Final = 256
 BODY: Final = 43
 """Characters of base 62 that hold 256 bits: 62^43 is a little more than 2^256."""
 
-CHECKSUM: Final = 8
+BUCKET: Final = 3
+CHECKSUM: Final = 6
 ID_BYTES: Final = 16
 
-SCANNER_PATTERN: Final = r"\b[a-z][a-z0-9_]{0,19}(?:-r)?_[0-9A-Za-z]{43}[0-9a-f]{8}\b"
+SCANNER_PATTERN: Final = r"\b[a-z][a-z0-9_]{0,19}(?:-r)?_[0-9A-Za-z]{43}[0-9A-H][0-9A-Za-z]{2}[0-4][0-9A-Za-z]{5}\b"
 """For secret scanners: finds the tokens of every prefix; `well_formed` then weeds out what only looks like one."""
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PREFIX: Final = re.compile(r"[a-z](?:[a-z0-9_]{0,18}[a-z0-9])?")
 _PUBLIC_ID: Final = re.compile(r"[0-9a-f]{32}")
+_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_NO_DAY: Final = bytes(BUCKET_BYTES)
+_DAYS_KEPT: Final = 4096
 
 _FOR_ID: Final = b"tokenkeep issued token id\x00"
 _FOR_DIGEST: Final = b"tokenkeep issued token digest\x00"
+_DERIVED: Final = ID_BYTES - BUCKET_BYTES
 
 
 class DigestKeys(Protocol):
@@ -66,7 +77,7 @@ class TokenForm:
             raise ValueError(msg)
         self._keys = keys
         self._head = f"{prefix}-r_" if refresh else f"{prefix}_"
-        self._length = len(self._head) + BODY + CHECKSUM
+        self._length = len(self._head) + BODY + BUCKET + CHECKSUM
         self._shape = re.compile(self._head + r"[0-9A-Za-z]+").fullmatch
 
     @property
@@ -74,9 +85,10 @@ class TokenForm:
         """The key that digests new tokens; `None` when there is no key ring."""
         return None if self._keys is None else self._keys.key_id
 
-    def new(self) -> Secret:
-        """Make a token from the operating system's generator."""
-        unchecked = self._head + _base62(secrets.randbits(RANDOM_BITS))
+    def new(self, ends_at: datetime) -> Secret:
+        """Make a token from the operating system's generator, with the day in which it ends."""
+        random, day = _base62(secrets.randbits(RANDOM_BITS), BODY), _base62(day_of(ends_at), BUCKET)
+        unchecked = self._head + random + day
         return Secret(unchecked + _checksum(unchecked))
 
     def well_formed(self, token: object) -> bool:
@@ -85,6 +97,7 @@ class TokenForm:
             isinstance(token, str)
             and len(token) == self._length
             and self._shape(token) is not None
+            and token[-BUCKET - CHECKSUM : -CHECKSUM] <= _LAST_BUCKET
             and token[-CHECKSUM:] == _checksum(token[:-CHECKSUM])
         )
 
@@ -119,8 +132,12 @@ def fingerprint(token: str) -> bytes:
 
 
 def token_id(token: str) -> bytes:
-    """Derive the primary key and public id of a well-formed token: 16 bytes, the same under every key."""
-    return fingerprint(token)[:ID_BYTES]
+    """Derive the primary key and public id of a well-formed token: 16 bytes, the same under every key.
+
+    They are the day that the token carries (2 bytes, big-endian) and 112 bits that lead nobody back to it. What is
+    not well-formed has some id too, which no row has.
+    """
+    return _bucket(token[-BUCKET - CHECKSUM : -CHECKSUM]) + fingerprint(token)[:_DERIVED]
 
 
 def public_id(raw: bytes) -> str:
@@ -135,13 +152,27 @@ def parse_public_id(text: object) -> bytes | None:
     return bytes.fromhex(text)
 
 
-def _base62(number: int) -> str:
+def _base62(number: int, width: int) -> str:
     digits = []
-    for _ in range(BODY):
+    for _ in range(width):
         number, digit = divmod(number, len(_ALPHABET))
         digits.append(_ALPHABET[digit])
     return "".join(reversed(digits))
 
 
+_LAST_BUCKET: Final = _base62(LAST_DAY, BUCKET)
+"""Texts of one length in base 62 are ordered as the numbers are: the alphabet is in the order of ASCII."""
+
+
 def _checksum(text: str) -> str:
-    return crc32(text.encode()).to_bytes(CHECKSUM // 2).hex()
+    above, low = divmod(crc32(text.encode()), len(_PAIRS))
+    high, middle = divmod(above, len(_PAIRS))
+    return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]
+
+
+@lru_cache(_DAYS_KEPT)
+def _bucket(text: str) -> bytes:
+    number = 0
+    for character in text:
+        number = number * len(_ALPHABET) + _ALPHABET.find(character)
+    return number.to_bytes(BUCKET_BYTES) if 0 <= number <= LAST_DAY else _NO_DAY

@@ -73,7 +73,8 @@ class Mint:
     ) -> Minted:
         """Check what was asked for and make it."""
         span = self._lifetime if lifetime is None else _checking.span(lifetime, "lifetime")
-        secret = self.access.new()
+        ends_at = now + span
+        secret = self.access.new(ends_at)
         access = IssuedRecord(
             **self._digested(self.access, secret),
             namespace=self._namespace,
@@ -81,7 +82,7 @@ class Mint:
             name=_checking.free_text(name, "name"),
             scopes=tuple(sorted(set(_checking.scopes(scopes, "scopes")))),
             created_at=now,
-            expires_at=now + span,
+            expires_at=ends_at,
             client=_checking.free_text(client, "client"),
             metadata=_checking.json_mapping(metadata, "metadata"),
         )
@@ -100,12 +101,13 @@ class Mint:
         if spent.access_lifetime is None or spent.generation is None:
             msg = "only a refresh token has successors"
             raise ValueError(msg)
-        secret = self.access.new()
+        ends_at = min(now + spent.access_lifetime, spent.expires_at)
+        secret = self.access.new(ends_at)
         access = replace(
             spent,
             **self._digested(self.access, secret),
             created_at=now,
-            expires_at=min(now + spent.access_lifetime, spent.expires_at),
+            expires_at=ends_at,
             last_used_at=None,
             generation=None,
             access_lifetime=None,
@@ -118,7 +120,7 @@ class Mint:
     def _refresher(
         self, access: IssuedRecord, *, generation: int, span: timedelta, ends: datetime
     ) -> tuple[IssuedRecord, Secret]:
-        secret = self.refresh.new()
+        secret = self.refresh.new(ends)
         digested = self._digested(self.refresh, secret)
         return replace(access, **digested, expires_at=ends, generation=generation, access_lifetime=span), secret
 

@@ -17,7 +17,8 @@ class IssuedRecord:
     """A row of the table of issued tokens. It holds a digest, never the token.
 
     Attributes:
-        id: 16 bytes derived one-way from the token: the primary key and the public id.
+        id: 16 bytes derived one-way from the token: the primary key and the public id. The first two are the day
+            in which the token ends (`tokenkeep.buckets`).
         digest: 32 bytes, compared in constant time.
         key_id: the key of the digest; `None` for a plain SHA-256.
         family: what came of one issue by refreshing shares it; `None` where there is no refresh token.
@@ -110,5 +111,6 @@ class IssuedStore(IssuedReports, Protocol):
     ) -> tuple[int, bytes | None]:
         """Look at the next `limit` rows by id, past `after`, and delete those that expired before `before`.
 
-        Return how many, and the id to go on from; `None`: done. Revoked ones stay until they expire.
+        Only ids of the day of `before` and of earlier ones are looked at. Return how many were deleted, and the id
+        to go on from; `None`: done. Revoked ones stay until they expire.
         """

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pymongo import UpdateOne
 
+from tokenkeep.buckets import day_of, first_id
 from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.mongo.audit import MongoAudit
@@ -178,14 +179,14 @@ class MongoIssued:
         self, namespace: str, *, before: datetime, after: bytes, limit: int
     ) -> tuple[int, bytes | None]:
         dead = {"namespace": namespace, "expires_at": {"$lt": to_micros(before)}}
+        end = first_id(day_of(before) + 1)
         with self._database.asking() as calls:
             edge = await calls.rows(
-                ISSUED, {"_id": {"$gt": after}}, sort=[("_id", 1)], skip=limit - 1, limit=1, fields=["_id"]
+                ISSUED, {"_id": {"$gt": after, "$lt": end}}, sort=[("_id", 1)], skip=limit - 1, limit=1, fields=["_id"]
             )
-            if not edge:
-                return await calls.delete(ISSUED, {"_id": {"$gt": after}, **dead}), None
-            last = bytes(edge[0]["_id"])
-            return await calls.delete(ISSUED, {"_id": {"$gt": after, "$lte": last}, **dead}), last
+            upto = bytes(edge[0]["_id"]) if edge else end
+            gone = await calls.delete(ISSUED, {"_id": {"$gt": after, "$lte": upto}, **dead})
+            return gone, upto if edge else None
 
     async def issued_statistics(self, namespace: str, user_id: str, *, now: datetime) -> Statistics:
         mine = {"namespace": namespace, "user_id": user_id, "access_lifetime": None}

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Select, and_, bindparam, case, delete, func, insert, or_, select, update
 
+from tokenkeep.buckets import day_of, first_id
 from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.sql.audit import SqlAudit
@@ -20,9 +21,6 @@ from tokenkeep.stores.sql.wire import Wire
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""
-
-_LAST_ID: Final = b"\xff" * 16
-"""No id comes after it. A range with two ends is known to be a part of the table, also where plans are kept."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -77,7 +75,11 @@ class SqlIssued:
         )
         self._known = select(c.id).where(c.id == bindparam("token_id"))
         self._boundary = (
-            select(c.id).where(c.id > bindparam("after")).order_by(c.id).offset(bindparam("count")).limit(1)
+            select(c.id)
+            .where(c.id > bindparam("after"), c.id < bindparam("end"))
+            .order_by(c.id)
+            .offset(bindparam("count"))
+            .limit(1)
         )
         self._spending = (
             select(c.revoked_at, c.spent_at, c.successors).where(c.id == bindparam("token_id")).with_for_update()
@@ -109,8 +111,8 @@ class SqlIssued:
         )
         self._spend = update(table).where(this).values(spent_at=bindparam("at"), successors=bindparam("so_many"))
         ours = c.namespace.concat("") == bindparam("ns")  # no index fits this: the sweep goes by ranges of the key
-        over = (ours, c.expires_at < bindparam("before"), c.id > bindparam("after"))
-        self._sweep = delete(table).where(*over, c.id <= bindparam("upto"))
+        over = (ours, c.expires_at < bindparam("before"))
+        self._sweep = delete(table).where(*over, c.id > bindparam("after"), c.id <= bindparam("upto"))
 
     # --- adding and finding
 
@@ -240,8 +242,9 @@ class SqlIssued:
     async def purge_issued(
         self, transaction: Transaction, namespace: str, *, before: datetime, after: bytes, limit: int
     ) -> tuple[int, bytes | None]:
-        edge = await transaction.first(self._boundary, {"after": after, "count": limit - 1})
-        upto = _LAST_ID if edge is None else bytes(edge.id)
+        end = first_id(day_of(before) + 1)
+        edge = await transaction.first(self._boundary, {"after": after, "end": end, "count": limit - 1})
+        upto = end if edge is None else bytes(edge.id)
         parameters = {"ns": namespace, "before": before, "after": after, "upto": upto}
         return await transaction.count(self._sweep, parameters), None if edge is None else upto
 
