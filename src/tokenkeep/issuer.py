@@ -27,6 +27,9 @@ REFRESH_GRACE: Final = timedelta(seconds=10)
 REFRESH_SUCCESSORS: Final = 2
 """How many successors a refresh token has at most."""
 
+AHEAD: Final = timedelta(days=40)
+"""How far ahead partitions are made: further than refresh tokens live; for what lives longer they are made when needed."""
+
 _LISTED: Final = 1000
 _FROM_THE_START: Final[bytes | None] = b""
 _SWEPT: Final = 2000
@@ -234,7 +237,7 @@ class IssuerCore:
         now = self._clock.now()
         expired = now if expired_before is None else min(now, _checking.instant(expired_before, "expired_before"))
         audit = None if audit_before is None else _checking.instant(audit_before, "audit_before")
-        tokens, after = 0, _FROM_THE_START
+        tokens, after = await self._drop_partitions(now, expired), _FROM_THE_START
         while after is not None:
             async with self._making_way():
                 gone, after = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=_SWEPT)
@@ -245,6 +248,13 @@ class IssuerCore:
                 gone = await self._backend.audit.purge_audit(self._namespace, audit, limit=_EVENTS)
             events += gone
         return Purged(tokens=tokens, audit_events=events)
+
+    async def _drop_partitions(self, now: datetime, expired: datetime) -> int:
+        partitions = self._backend.partitions
+        if partitions is None:
+            return 0
+        await partitions.make_partitions(now, now + AHEAD)
+        return await partitions.drop_ended(self._namespace, before=expired)
 
     @asynccontextmanager
     async def _making_way(self) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import typer
 
 from tokenkeep.cli import adopting
-from tokenkeep.cli.database import copying, roles, schema, seeds
+from tokenkeep.cli.database import copying, partitions, roles, schema, seeds
 
 COMMANDS: Final = (
     ("init", schema.init),
@@ -17,6 +17,8 @@ COMMANDS: Final = (
     ("check", schema.check),
     ("sql", schema.sql),
     ("roles", roles.roles),
+    ("partition", partitions.partition),
+    ("maintain", partitions.maintain),
     ("copy", copying.copy),
     ("import", seeds.import_tables),
     ("adopt-fastapi-users", adopting.adopt_fastapi_users),

@@ -9,6 +9,7 @@ from tokenkeep.ports.backend import Backend, LentEngine, OpenedStore, Source
 from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
 from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore, Right, Unheld
+from tokenkeep.ports.partitions import Partitions
 from tokenkeep.ports.providing import CodeWindow, ExpiryPolicy, OneTimeCodes, Provider, Renewing, Revoking
 from tokenkeep.ports.reporting import AuditReports, IssuedReports, TokenReports
 from tokenkeep.ports.running import Aside, Clock, Signal, Wait, Work
@@ -43,6 +44,7 @@ __all__ = [
     "NearTokens",
     "OneTimeCodes",
     "OpenedStore",
+    "Partitions",
     "Provider",
     "Renewing",
     "Revoking",

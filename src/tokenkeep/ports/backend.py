@@ -10,6 +10,7 @@ from tokenkeep.ports.acquired import TokenStore
 from tokenkeep.ports.common import AuditStore, Health, KeyStore
 from tokenkeep.ports.issued import IssuedStore
 from tokenkeep.ports.leasing import LeaseStore
+from tokenkeep.ports.partitions import Partitions
 from tokenkeep.ports.transfer import Transferable
 from tokenkeep.ports.watching import Bell
 
@@ -21,6 +22,7 @@ class Backend:
     Attributes:
         transfer: `None` where whole stores cannot be moved from or to.
         bell: `None` where nobody tells of changes.
+        partitions: `None` where issued tokens are never in partitions.
     """
 
     tokens: TokenStore
@@ -31,6 +33,7 @@ class Backend:
     health: Health
     transfer: Transferable | None = None
     bell: Bell | None = None
+    partitions: Partitions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import typer
 
 from tokenkeep._stepping import run
 from tokenkeep.cli import exits
+from tokenkeep.cli.database.partitions import told
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import need_database
 from tokenkeep.errors import SchemaMismatch
@@ -57,14 +58,20 @@ def check(session: Session) -> int:
     with _migrations(session) as migrations:
         state = run(migrations.state())
         differences = run(migrations.differences()) if state.found is not None else ["there are no tables yet"]
+        layout = run(migrations.layout()) if state.found is not None else None
     if session.screen.json:
-        session.screen.data({"found": state.found, "needed": state.newest, "differences": differences})
+        parts = layout and len(layout.partitions)
+        session.screen.data(
+            {"found": state.found, "needed": state.newest, "differences": differences, "partitions": parts}
+        )
     for difference in differences:
         session.screen.say(difference)
     if differences or not state.is_newest:
         session.screen.note("the tables are not what this program expects; `tokenkeep db upgrade` does what is missing")
         return exits.STORE
     session.screen.say(f"the tables are those of schema {state.newest}")
+    if layout is not None:
+        session.screen.say(f"issued tokens are {told(layout)}")
     return exits.OK
 
 

@@ -10,6 +10,7 @@ from tokenkeep.stores.sql.issued import SqlIssued
 from tokenkeep.stores.sql.keys import SqlKeys
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.naming import Naming
+from tokenkeep.stores.sql.partitions import SqlPartitions
 from tokenkeep.stores.sql.sqlite_reading import FileReader
 from tokenkeep.stores.sql.tokens import SqlTokens
 from tokenkeep.stores.sql.transfer import SqlTransfer
@@ -39,14 +40,16 @@ def sql_backend(
     """
     tables = (naming or Naming()).tables()
     audit = SqlAudit(database, tables, actor=actor)
+    partitions = SqlPartitions(database, tables) if database.dialect.name == "postgresql" else None
     leases = SqlLeases(database, tables, audit, clock=clock)
     return Backend(
         tokens=SqlTokens(database, tables, audit, leases, reader=reader),
         leases=leases,
-        issued=SqlIssued(database, tables, audit, reader=reader),
+        issued=SqlIssued(database, tables, audit, partitions, reader=reader),
         audit=audit,
         keys=SqlKeys(database, tables),
-        transfer=SqlTransfer(database, tables),
+        transfer=SqlTransfer(database, tables, partitions),
+        partitions=partitions,
         health=SqlHealth(database, tables, reader=reader, link=link),
         bell=bell,
     )

@@ -30,6 +30,10 @@ class Conflict(StoreError):
     """A constraint refused the write: somebody else wrote the same row first. It never leaves the store."""
 
 
+class NoPartition(StoreError):
+    """A row belongs into a partition that is not there. It never leaves the store."""
+
+
 class Undone(StoreUnavailable):
     """Nothing of the transaction has happened, and the same may be asked again at once.
 
@@ -116,6 +120,8 @@ def _of_server(place: Place, driver: BaseException, phase: Phase, *, conflict: b
         return InDoubt(
             f"{place.name} was lost while it committed: the change has happened or it has not; look, then decide"
         )
+    if said.kind is Kind.UNPLACED:
+        return NoPartition(sentence)
     if conflict or said.kind is Kind.CONFLICT:
         return _conflict(place.name)
     return StoreUnavailable(sentence)

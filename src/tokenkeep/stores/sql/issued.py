@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.lookup import Lookup
+from tokenkeep.stores.sql.partitions import SqlPartitions
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import Tables
 from tokenkeep.stores.sql.sqlite_reading import FileReader
@@ -29,9 +30,16 @@ class SqlIssued:
     """Implements `IssuedStore`."""
 
     def __init__(
-        self, database: Database, tables: Tables, audit: SqlAudit, *, reader: FileReader | Wire | None
+        self,
+        database: Database,
+        tables: Tables,
+        audit: SqlAudit,
+        partitions: SqlPartitions | None,
+        *,
+        reader: FileReader | Wire | None,
     ) -> None:
         self._database = database
+        self._partitions = partitions
         self._audit = audit
         self._read_statements(tables)
         self._write_statements(tables)
@@ -116,9 +124,17 @@ class SqlIssued:
 
     # --- adding and finding
 
+    async def add(self, grants: Sequence[Grant]) -> None:
+        await self._placed(lambda: self._add(grants), grants)
+
     @writes(Doubt.DONE)
-    async def add(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
+    async def _add(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
         await self._insert_all(transaction, grants)
+
+    async def _placed[T](self, write: Callable[[], Awaitable[T]], grants: Sequence[Grant]) -> T:
+        if self._partitions is None:
+            return await write()
+        return await self._partitions.placed(write, [record.id for grant in grants for record in grant.records])
 
     async def _insert_all(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
         await transaction.run(self._insert, [_values(record) for grant in grants for record in grant.records])
@@ -183,8 +199,15 @@ class SqlIssued:
 
     # --- refreshing
 
-    @writes(Doubt.REPEAT)
     async def spend(
+        self, spent: IssuedRecord, grant: Grant, reused: Callable[[str], Entry], *, grace: timedelta, successors: int
+    ) -> Spending:
+        return await self._placed(
+            lambda: self._spend_once(spent, grant, reused, grace=grace, successors=successors), [grant]
+        )
+
+    @writes(Doubt.REPEAT)
+    async def _spend_once(
         self,
         transaction: Transaction,
         spent: IssuedRecord,

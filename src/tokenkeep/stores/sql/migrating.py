@@ -14,6 +14,7 @@ from tokenkeep.errors import ConfigurationError, SchemaMismatch, StoreUnavailabl
 from tokenkeep.stores.sql.creating import create_schema
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.naming import Naming
+from tokenkeep.stores.sql.partitions import Layout, SqlPartitions
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.types import MARIADB
 
@@ -140,9 +141,19 @@ class Migrations:
         command.upgrade(self._config, "head")
         return found
 
-    @reads
-    async def differences(self, transaction: Transaction) -> list[str]:
+    async def differences(self) -> list[str]:
         """Return a sentence for each way in which the tables are not what this program expects."""
+        layout = await self.layout()
+        return [*await self._differences(), *([] if layout is None else layout.faults())]
+
+    async def layout(self) -> Layout | None:
+        """Return how the table of issued tokens is divided; `None`: it is one table."""
+        if self._database.dialect.name != "postgresql":
+            return None
+        return await SqlPartitions(self._database, self._tables).layout()
+
+    @reads
+    async def _differences(self, transaction: Transaction) -> list[str]:
         return [_sentence(item) for item in _flat(await transaction.plainly(self._compared))]
 
     def _compared(self, connection: Connection) -> Any:

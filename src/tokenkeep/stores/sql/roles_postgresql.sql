@@ -26,6 +26,15 @@ ALTER TABLE {{lease}} OWNER TO {{owner}};
 ALTER TABLE {{step}} OWNER TO {{owner}};
 ALTER TABLE {{audit}} OWNER TO {{owner}};
 ALTER TABLE {{issued}} OWNER TO {{owner}};
+DO $partitions$
+DECLARE
+    part pg_catalog.regclass;
+BEGIN
+    FOR part IN SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = '{{issued}}'::pg_catalog.regclass LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', part, {{'owner'}});
+    END LOOP;
+END
+$partitions$;
 ALTER TABLE IF EXISTS {{revision}} OWNER TO {{owner}};
 REVOKE ALL ON {{meta}}, {{key}}, {{token}}, {{lease}}, {{step}}, {{audit}}, {{issued}}
     FROM PUBLIC, {{writer}}, {{verifier}}, {{auditor}};

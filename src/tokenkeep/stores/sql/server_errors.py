@@ -15,6 +15,8 @@ class Kind(Enum):
     """The transaction was undone because of others; the same may be tried again."""
     LOST = auto()
     """The connection is gone or could not be made; a moment later it may be there again."""
+    UNPLACED = auto()
+    """There is no partition for the row."""
     REFUSED = auto()
     """It would be refused again until somebody does something."""
 
@@ -52,6 +54,7 @@ _GONE: Final = "cannot be reached; check host and port in the URL, and that the 
 _TLS: Final = "does not show a certificate that can be trusted; check the authority's file and the host in the URL"
 _NO_TLS: Final = "does not speak TLS; switch it on at the server"
 _SLOW: Final = "took too long to answer; see what keeps the server busy, or raise statement_timeout in the URL"
+_NO_PARTITION: Final = "lacks a partition for a row; run `tokenkeep db maintain` as the owner of the tables"
 _NO_TABLE: Final = "lacks a table or column that should be there; restore it, or point the URL at an empty database"
 
 _OF_TLS: Final = (
@@ -68,6 +71,7 @@ _OF_TLS: Final = (
 # SQLSTATE: PostgreSQL, appendix A. At connecting libpq gives no code, only words.
 _POSTGRESQL: Final = (
     _Case(Kind.CONFLICT, "", ("23505", "23P01", "42P07", "42710")),
+    _Case(Kind.UNPLACED, _NO_PARTITION, ("23514",)),  # a check of a constraint, and our tables have no other
     _Case(Kind.CONTENTION, _BUSY, ("40001", "40P01", "55P03"), ("cached statement plan", "cached plan must not")),
     _Case(
         Kind.REFUSED, _LOGIN, ("28P01", "28000"),

@@ -10,6 +10,7 @@ from sqlalchemy import Table as SqlTable
 
 from tokenkeep.ports import Room, Row
 from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.partitions import SqlPartitions
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import Tables
 
@@ -25,8 +26,9 @@ class _Statements(NamedTuple):
 class SqlTransfer:
     """Implements `Transferable`."""
 
-    def __init__(self, database: Database, tables: Tables) -> None:
+    def __init__(self, database: Database, tables: Tables, partitions: SqlPartitions | None) -> None:
         self._database = database
+        self._partitions = partitions
         self._rooms = {room: _statements(getattr(tables, room.value)) for room in Room}
         audit = tables.audit
         name = database.dialect.identifier_preparer.format_table(audit)
@@ -45,8 +47,13 @@ class SqlTransfer:
         statement = statements.first if after is None else statements.next
         return [_plain(row) for row in await transaction.rows(statement, {**past, "count": limit})]
 
+    async def add_rows(self, room: Room, rows: Sequence[Row]) -> int:
+        if self._partitions is None or room is not Room.ISSUED:
+            return await self._add_rows(room, rows)
+        return await self._partitions.placed(lambda: self._add_rows(room, rows), [row["id"] for row in rows])
+
     @writes(Doubt.REPEAT)
-    async def add_rows(self, transaction: Transaction, room: Room, rows: Sequence[Row]) -> int:
+    async def _add_rows(self, transaction: Transaction, room: Room, rows: Sequence[Row]) -> int:
         statements = self._rooms[room]
         keys = [tuple(row[column.name] for column in statements.key) for row in rows]
         there = {tuple(row) for row in await transaction.rows(_known(statements.key, keys))} if keys else set()
