@@ -63,7 +63,11 @@ def grow(path: Path, like: IssuedToken, count: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA cache_size = -1000000")
         columns = [row[1] for row in connection.execute("PRAGMA table_info(tokenkeep_issued)")]
-        random = {"id": "CAST(substr(copied.id, 1, 2) || randomblob(14) AS BLOB)", "digest": "randomblob(32)", "user_id": "printf('user-%07d', n.i)"}
+        random = {
+            "id": "CAST(substr(copied.id, 1, 2) || randomblob(14) AS BLOB)",
+            "digest": "randomblob(32)",
+            "user_id": "printf('user-%07d', n.i)",
+        }
         values = ", ".join(random.get(column, f'copied."{column}"') for column in columns)
         connection.execute(
             "INSERT INTO tokenkeep_issued WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "  # noqa: S608  # names of our own table

@@ -138,7 +138,9 @@ def test_forked_processes_make_different_tokens() -> None:
 
 @pytest.mark.requirement("T2")
 def test_only_b64token_characters_occur() -> None:
-    made = {token for form in (FORM, TokenForm("a_b9", refresh=True)) for token in (form.new(ENDS) for _ in range(5_000))}
+    made = {
+        token for form in (FORM, TokenForm("a_b9", refresh=True)) for token in (form.new(ENDS) for _ in range(5_000))
+    }
     assert {character for token in made for character in token.reveal()} <= set(B64TOKEN)
 
 
@@ -264,7 +266,12 @@ def test_a_token_of_another_prefix_is_not_ours(one: str, other: str) -> None:
 @pytest.mark.requirement("T3")
 def test_the_published_pattern_finds_tokens_in_text_and_nothing_in_source_code() -> None:
     pattern = re.compile(SCANNER_PATTERN)
-    planted = [TOKEN, REFRESH, TokenForm("acme_live").new(ENDS).reveal(), TokenForm("x" * 20, refresh=True).new(ENDS).reveal()]
+    planted = [
+        TOKEN,
+        REFRESH,
+        TokenForm("acme_live").new(ENDS).reveal(),
+        TokenForm("x" * 20, refresh=True).new(ENDS).reveal(),
+    ]
     text = f"A='{planted[0]}'\ncurl -H 'Authorization: Bearer {planted[1]}' x?t={planted[2]}&u=1 <{planted[3]}>"
     assert pattern.findall(text) == planted
     library = Path(sysconfig.get_paths()["stdlib"])

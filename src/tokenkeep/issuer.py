@@ -28,7 +28,7 @@ REFRESH_SUCCESSORS: Final = 2
 """How many successors a refresh token has at most."""
 
 AHEAD: Final = timedelta(days=40)
-"""How far ahead partitions are made: further than refresh tokens live; for what lives longer they are made when needed."""
+"""How far ahead partitions are made: further than refresh tokens live. For what lives longer it is done when needed."""
 
 _LISTED: Final = 1000
 _FROM_THE_START: Final[bytes | None] = b""

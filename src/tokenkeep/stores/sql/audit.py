@@ -29,13 +29,10 @@ class SqlAudit:
             .order_by(table.c.id.desc())
             .limit(bindparam("count"))
         )
-        oldest = (
-            select(table.c.id)
-            .where(table.c.namespace == bindparam("namespace"), table.c.at < bindparam("before"))
-            .order_by(table.c.id)
-            .limit(bindparam("count"))
-        )
-        self._purge = delete(table).where(table.c.id.in_(select(oldest.subquery().c.id)))
+        old = (table.c.namespace == bindparam("namespace"), table.c.at < bindparam("before"))
+        self._oldest = select(table.c.id).where(*old).order_by(table.c.id).limit(bindparam("count"))
+        # By a range, for in a DELETE that selects its own rows MariaDB reads the whole table.
+        self._purge = delete(table).where(*old, table.c.id >= bindparam("first"), table.c.id <= bindparam("last"))
 
     async def append(self, transaction: Transaction, account: Account, entries: Sequence[Entry]) -> None:
         """Write events in the transaction of the change that they tell of."""
@@ -81,4 +78,8 @@ class SqlAudit:
 
     @writes(Doubt.DONE)
     async def purge_audit(self, transaction: Transaction, namespace: str, before: datetime, *, limit: int) -> int:
-        return await transaction.count(self._purge, {"namespace": namespace, "before": before, "count": limit})
+        old = {"namespace": namespace, "before": before}
+        rows = await transaction.rows(self._oldest, {**old, "count": limit})
+        if not rows:
+            return 0
+        return await transaction.count(self._purge, {**old, "first": rows[0].id, "last": rows[-1].id})

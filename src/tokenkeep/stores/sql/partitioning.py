@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import DDL, Connection, delete, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text
 
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.naming import Naming
-from tokenkeep.stores.sql.partitions import WIDTH, Layout, SqlPartitions
+from tokenkeep.stores.sql.partitions import WIDTH, Layout, SqlPartitions, ddl
 from tokenkeep.stores.sql.repeating import Doubt, writes
 
 MOST_DAYS: Final = 366
@@ -56,7 +56,7 @@ class Partitioning:
     @writes(Doubt.REPEAT)
     async def _divide(self, transaction: Transaction, days: int) -> None:
         await transaction.run(_PATIENCE)
-        await transaction.run(DDL(_LOCK, context={"issued": self.partitions.parent}))
+        await transaction.run(ddl(_LOCK, {"issued": self.partitions.parent}))
         if await transaction.first(select(self._issued.c.id).limit(1)) is not None:
             msg = "the table of issued tokens is not empty: divide a new database, then `tokenkeep db copy` into it"
             raise ConfigurationError(msg)

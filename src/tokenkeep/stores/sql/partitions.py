@@ -1,9 +1,10 @@
 """Partitions of the table of issued tokens: on PostgreSQL, and only where `tokenkeep db partition` made the table so.
 
-A partition holds the ids of so many whole days, from a multiple of that number on. It is made beside the table and then
-attached, which stops nobody. To drop one the whole table must be locked for a moment; whoever comes in that moment waits
-for as long as we may wait for the lock, so that is short, and tried again. `DETACH CONCURRENTLY` would lock less, but it
-waits for every open transaction, in no transaction of its own, and leaves a half-detached partition when it is stopped.
+A partition holds the ids of so many whole days, from a multiple of that number on. It is made beside the table and
+then attached, which stops nobody. To drop one the whole table must be locked for a moment; whoever comes in that
+moment waits for as long as we may wait for the lock, so that is short, and tried again. `DETACH CONCURRENTLY` would
+lock less, but it waits for every open transaction, in no transaction of its own, and leaves a half-detached partition
+when it is stopped.
 """
 
 from __future__ import annotations
@@ -166,8 +167,8 @@ class SqlPartitions:
             names = self._names(f"{self._issued.name}_{start_of(first):%Y%m%d}")
             end = first_id(first + layout.days)
             bounds = {"first": first_id(first).hex(), "end": f"'\\x{end.hex()}'" if len(end) == BUCKET_BYTES else _TOP}
-            await transaction.run(DDL(_CREATE, context=names))
-            await transaction.run(DDL(_ATTACH, context=names | bounds))
+            await transaction.run(ddl(_CREATE, names))
+            await transaction.run(ddl(_ATTACH, names | bounds))
         return len(missing)
 
     def _names(self, partition: str) -> dict[str, str]:
@@ -203,7 +204,9 @@ class SqlPartitions:
         """Count what is in a partition that nobody writes to any more. It reads the whole of it."""
         rows = table(part.name, column("namespace"), column("expires_at", Instant), schema=self._issued.schema)
         others = func.count().filter(rows.c.namespace != bindparam("ns"))  # of no namespace, a null counts none
-        counted = select(func.count().label("rows"), others.label("others"), func.max(rows.c.expires_at).label("latest"))
+        counted = select(
+            func.count().label("rows"), others.label("others"), func.max(rows.c.expires_at).label("latest")
+        )
         return await transaction.first(counted.select_from(rows), {"ns": namespace})
 
     @writes(Doubt.REPEAT)
@@ -212,8 +215,13 @@ class SqlPartitions:
         layout = await self._layout(transaction)
         if layout is not None and part in layout.partitions:
             names = self._names(part.name)
-            await transaction.run(DDL(_DETACH, context=names))
-            await transaction.run(DDL(_DROP, context=names))
+            await transaction.run(ddl(_DETACH, names))
+            await transaction.run(ddl(_DROP, names))
+
+
+def ddl(statement: str, names: dict[str, str]) -> DDL:
+    """Put quoted names into a statement."""
+    return DDL(statement, context=names)  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
 def _first(part: Partition) -> int:
