@@ -19,8 +19,8 @@ from benchmarks.harness import Line, Setting, machine
 from benchmarks.peers import FastAPIUsers
 
 ROWS: Final = (
-    "verify", "cached", "issue", "get_valid", "store", "single_flight", "bulk", "purge", "growth", "importing", "http",
-    "redis", "postgresql",
+    "verify", "cached", "issue", "get_valid", "store", "single_flight", "bulk", "purge", "clear", "growth", "importing",
+    "http", "redis", "postgresql",
 )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="interleaved rounds (5)")
     parser.add_argument("--rows", type=int, default=10_000, help="rows of the table that is verified against (10000)")
     parser.add_argument("--large", type=int, default=1_000_000, help="rows of the large table of `growth` (1000000)")
-    parser.add_argument("--expired", type=int, default=200_000, help="tokens that `purge` clears (200000)")
+    parser.add_argument("--expired", type=int, default=200_000, help="tokens that `purge` and `clear` clear (200000)")
     parser.add_argument("--folder", type=Path, help="where the databases are made: a real disk (the temporary folder)")
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""Clearing ended tokens while others read and write."""
+"""Clearing ended tokens of SQLite while others read and write."""
 
 from __future__ import annotations
 
@@ -6,43 +6,19 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Self
 
 from benchmarks import workload
-from benchmarks.harness import MILLISECOND, Line, Setting, most, percentile, shown, span
-from tokenkeep import KeyRing, TokenIssuer
-from tokenkeep.errors import StoreError
+from benchmarks.beside import MILLION, Cleared, beside, purge
+from benchmarks.harness import MILLISECOND, Line, Setting, most, shown, span
 
-BEFORE_SECONDS: Final = 2.0
 MEGABYTE: Final = 2**20
-MILLION: Final = 1_000_000
-FEWEST_SECONDS: Final = 20.0
 GOAL_SECONDS: Final = 10.0
 """For a million; for fewer tokens as many fewer."""
-
-_context: Final = get_context("spawn")
-
-
-@dataclass(frozen=True, slots=True)
-class Cleared:
-    """How it went; `gone` is `None` when it was stopped."""
-
-    seconds: float
-    gone: int | None
-    refused: int
-    writer_before: float
-    writer: float
-    reader: float
-    wal: float
-
-    def __str__(self) -> str:
-        return span(self.seconds) if self.gone is not None else f"stopped after {span(self.seconds)}"
 
 
 def measure(setting: Setting) -> Iterator[Line]:
@@ -55,11 +31,16 @@ def measure(setting: Setting) -> Iterator[Line]:
     setting.keys.save(keys)
     theirs_path = setting.folder / "other.db"
     shutil.copy(path, theirs_path)
-    patience = FEWEST_SECONDS + 60 * setting.expired / MILLION
     bearer = workload.plain(living)
-    ours = beside(path, keys, bearer, purge, patience)
-    theirs = beside(theirs_path, keys, bearer, one_delete, patience)
+    our_log, their_log = watched(path), watched(theirs_path)
+    ours = beside(workload.url(path), keys, bearer, purge, expired=setting.expired, watching=our_log)
+    theirs = beside(workload.url(theirs_path), keys, bearer, one_delete, expired=setting.expired, watching=their_log)
     yield from lines(ours, theirs, setting.expired)
+    yield Line(
+        work=f"clear {setting.expired:,} of {2 * setting.expired:,} beside a reader and a writer: WAL",
+        peer="one DELETE", theirs=shown(their_log.megabytes, "MB"), figure=our_log.megabytes, unit="MB",
+        goal=most(64, "MB"),
+    )  # fmt: skip
 
 
 def lines(ours: Cleared, theirs: Cleared, expired: int) -> Iterator[Line]:
@@ -80,110 +61,29 @@ def lines(ours: Cleared, theirs: Cleared, expired: int) -> Iterator[Line]:
         work=f"{work}: writes refused (locked)", peer=peer, theirs=f"{theirs.refused}", figure=ours.refused,
         unit="writes", goal=most(0, "writes"),
     )  # fmt: skip
-    yield Line(
-        work=f"{work}: WAL", peer=peer, theirs=shown(theirs.wal, "MB"), figure=ours.wal, unit="MB", goal=most(64, "MB")
-    )
 
 
-def purge(path: Path, keys: Path, into: Any) -> None:
-    with opened(path, keys) as issuer:
-        started = time.monotonic()
-        gone = issuer.purge().tokens
-        into.append((started, time.monotonic(), gone))
-
-
-def one_delete(path: Path, _keys: Path, into: Any) -> None:
+def one_delete(url: str, _keys: Path, into: Any) -> None:
     now = int(datetime.now(UTC).timestamp() * 1_000_000)
-    with closing(sqlite3.connect(path, timeout=60)) as connection:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=60)) as connection:
         started = time.monotonic()
         gone = connection.execute("DELETE FROM tokenkeep_issued WHERE expires_at < ?", (now,)).rowcount
         connection.commit()
         into.append((started, time.monotonic(), gone))
 
 
-def beside(path: Path, keys: Path, bearer: str, clear: Callable[..., None], patience: float) -> Cleared:
-    """Clear in one process while another verifies and a third issues; stop it when patience ends."""
-    stop = _context.Event()
-    with _context.Manager() as manager:
-        reads, writes, refused, done = (manager.list() for _ in range(4))
-        ready = _context.Barrier(3)
-        others = [
-            _context.Process(target=reader, args=(path, keys, bearer, ready, stop, reads)),
-            _context.Process(target=writer, args=(path, keys, ready, stop, writes, refused)),
-        ]
-        for other in others:
-            other.start()
-        ready.wait()
-        time.sleep(BEFORE_SECONDS)  # they show how long they take undisturbed
-        with watched(path.with_name(f"{path.name}-wal")) as largest:
-            started = time.monotonic()
-            clearing = _context.Process(target=clear, args=(path, keys, done))
-            clearing.start()
-            clearing.join(patience)
-            stopped = time.monotonic()
-            clearing.kill()
-            clearing.join()
-        stop.set()
-        for other in others:
-            other.join()
-        reads_taken, writes_taken = list(reads), list(writes)
-        started, ended, gone = done[0] if done else (started, stopped, None)
-        return Cleared(
-            seconds=ended - started,
-            gone=gone,
-            refused=len(refused),
-            writer_before=p99(writes_taken, 0, started),
-            writer=p99(writes_taken, started, ended),
-            reader=p99(reads_taken, started, ended),
-            wal=largest.bytes / MEGABYTE,
-        )
-
-
-def p99(taken: list[tuple[float, float]], after: float, before: float) -> float:
-    """Of the operations that ran at some moment of that time."""
-    return percentile((end - start for start, end in taken if end > after and start < before), 99)
-
-
-def reader(path: Path, keys: Path, bearer: str, ready: Any, stop: Any, into: Any) -> None:
-    with opened(path, keys) as issuer:
-        ready.wait()
-        into.extend(timed(lambda: issuer.verify(bearer), stop, pause=0.001))
-
-
-def writer(path: Path, keys: Path, ready: Any, stop: Any, into: Any, refused: Any) -> None:
-    def issue() -> None:
-        try:
-            issuer.issue("alice")
-        except StoreError as error:
-            refused.append(str(error))
-
-    with opened(path, keys) as issuer:
-        ready.wait()
-        into.extend(timed(issue, stop, pause=0.005))
-
-
-def opened(path: Path, keys: Path) -> TokenIssuer:
-    return TokenIssuer.open(workload.url(path), lifetime=workload.LIFETIME, keys=KeyRing.from_file(keys))
-
-
-def timed(operation: Callable[[], object], stop: Any, *, pause: float) -> list[tuple[float, float]]:
-    taken = []
-    while not stop.is_set():
-        start = time.monotonic()
-        operation()
-        taken.append((start, time.monotonic()))
-        time.sleep(pause)
-    return taken
-
-
 class watched:  # noqa: N801  # reads as a verb
-    """How large a file becomes meanwhile."""
+    """How large the write-ahead log of a database becomes meanwhile."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.with_name(f"{path.name}-wal")
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.bytes = 0
+
+    @property
+    def megabytes(self) -> float:
+        return self.bytes / MEGABYTE
 
     def __enter__(self) -> Self:
         self._thread.start()

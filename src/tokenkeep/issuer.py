@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -33,6 +34,12 @@ AHEAD: Final = timedelta(days=40)
 _LISTED: Final = 1000
 _FROM_THE_START: Final[bytes | None] = b""
 _SWEPT: Final = 2000
+_FEWEST: Final = 250
+_MOST: Final = 32_000
+_SHORT: Final = 0.01
+_LONG: Final = 0.03
+"""Seconds. A batch that took longer is followed by one of half its size, one that was shorter by one of twice that."""
+
 _EVENTS: Final = 500
 _SHORTEST_PAUSE: Final = 0.002
 
@@ -238,10 +245,12 @@ class IssuerCore:
         expired = now if expired_before is None else min(now, _checking.instant(expired_before, "expired_before"))
         audit = None if audit_before is None else _checking.instant(audit_before, "audit_before")
         tokens, after = await self._drop_partitions(now, expired), _FROM_THE_START
+        limit = _SWEPT
         while after is not None:
-            async with self._making_way():
-                gone, after = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=_SWEPT)
+            async with self._making_way() as batch:
+                gone, after = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=limit)
             tokens += gone
+            limit = batch.next(limit)
         events, gone = 0, _EVENTS
         while audit is not None and gone == _EVENTS:
             async with self._making_way():
@@ -257,15 +266,30 @@ class IssuerCore:
         return await partitions.drop_ended(self._namespace, before=expired)
 
     @asynccontextmanager
-    async def _making_way(self) -> AsyncIterator[None]:
+    async def _making_way(self) -> AsyncIterator[_Batch]:
         """Rest after a batch for as long as it took: a writer that polls for the lock of SQLite must find it free.
 
         The issues of this process take turns with the batches, so they need no luck.
         """
-        started = self._monotonic()
+        batch = _Batch()
         async with self._wait.turn(self._issues):
-            yield
-        await self._wait.sleep(max(_SHORTEST_PAUSE, self._monotonic() - started))
+            started = self._monotonic()
+            yield batch
+            batch.seconds = self._monotonic() - started
+        await self._wait.sleep(max(_SHORTEST_PAUSE, batch.seconds))
+
+
+@dataclass(slots=True)
+class _Batch:
+    """How long a batch took, others' turns not counted."""
+
+    seconds: float = 0.0
+
+    def next(self, limit: int) -> int:
+        """Return how many rows the next batch is to look at: who writes meanwhile waits for no longer than it takes."""
+        if self.seconds > _LONG:
+            return max(limit // 2, _FEWEST)
+        return min(limit * 2, _MOST) if self.seconds < _SHORT else limit
 
 
 def _plain(token: object) -> object:
