@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -139,6 +140,39 @@ def test_a_store_without_tables_is_refused(run: Run) -> None:
     refused = run("upgrade", "--url", "mongodb://h/db")
     assert refused.code == exits.FAILED
     assert "for databases with tables" in refused.err
+
+
+# --- partitions --------------------------------------------------------------------------------------
+
+
+def test_the_table_of_issued_tokens_is_divided_and_looked_after(run: Run, postgres_url: str) -> None:
+    early = run("partition", "--url", postgres_url)
+    assert early.code == exits.STORE
+    assert "tokenkeep db init" in early.err
+    run("init", "--url", postgres_url)
+    assert run("partition", "--days", 7, "--json", "--url", postgres_url).json["divided"] is True
+    again = run("partition", "--days", 7, "--url", postgres_url)
+    assert "in partitions of 7 days; 0 made" in again.out
+    assert run("partition", "--url", postgres_url).code == exits.FAILED
+    made = run("maintain", "--ahead", 80, "--json", "--url", postgres_url).json
+    assert made["made"] >= 5
+    assert made["tokens"] == 0
+    assert re.search(r"in 1\d partitions of 7 days, from ", run("maintain", "--url", postgres_url).out)
+    assert re.search(r"issued tokens are in 1\d partitions of 7 days", run("check", "--url", postgres_url).out)
+    assert run("check", "--json", "--url", postgres_url).json["partitions"] == made["partitions"]
+
+
+def test_partitions_are_for_postgresql(run: Run, tmp_path: Path) -> None:
+    for name in ("partition", "maintain"):
+        refused = run(name, "--url", f"sqlite:///{tmp_path}/t.db")
+        assert refused.code == exits.FAILED
+        assert "for PostgreSQL" in refused.err
+
+
+def test_maintaining_one_table_does_nothing(run: Run, postgres_url: str) -> None:
+    run("init", "--url", postgres_url)
+    assert run("maintain", "--json", "--url", postgres_url).json == {"made": 0, "tokens": 0, "partitions": None}
+    assert "in one table" in run("maintain", "--url", postgres_url).out
 
 
 # --- copying -----------------------------------------------------------------------------------------

@@ -299,21 +299,6 @@ def test_a_token_tells_nothing_but_the_day_in_which_it_ends(issuer: TokenIssuer)
     assert len({token[3:-9] for token in tokens}) == len(tokens)
 
 
-@pytest.mark.requirement("S11")
-async def test_a_purge_takes_days_that_are_over_and_what_has_ended_today(
-    open_issuer: OpenIssuer, fake_clock: FakeClock, path: Path
-) -> None:
-    issuer, other = await open_issuer(), await open_issuer(namespace="other")
-    for days in range(4):
-        await issuer.issue("alice", lifetime=timedelta(days=days, minutes=1))
-        await other.issue("alice", lifetime=timedelta(days=days, minutes=1))
-    fake_clock.advance(timedelta(days=2, minutes=1, microseconds=1))
-    assert (await issuer.purge()).tokens == 3
-    assert (await issuer.purge()).tokens == 0
-    left = execute(path, "SELECT namespace FROM tokenkeep_issued ORDER BY substr(id, 1, 2), namespace")
-    assert left == [("other",), ("other",), ("other",), ("default",), ("other",)]
-
-
 @pytest.mark.requirement("K8")
 async def test_a_purge_in_batches_leaves_the_living_and_what_is_revoked_until_it_expires(
     open_issuer: OpenIssuer, fake_clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,32 @@ def test_traffic_does_not_queue_behind_a_drop_and_what_cannot_be_dropped_is_dele
     assert "20260301" in parts(url)
     issuer.purge()
     assert "20260301" not in parts(url)
+
+
+@pytest.mark.requirement("D4")
+@pytest.mark.parametrize("divided", [True, False], ids=["partitions", "one table"])
+def test_purges_at_once_take_each_dead_token_once_and_none_that_lives(
+    postgres_url: str, clock: FakeClock, divided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenkeep.issuer._SWEPT", 5)
+    if divided:
+        divide(postgres_url)
+    with ExitStack() as stack:
+        issuers = [
+            stack.enter_context(TokenIssuer.open(postgres_url, lifetime=HOUR, keys=KEYS, clock=clock)) for _ in range(4)
+        ]
+        for number in range(60):
+            issuers[0].issue("alice", lifetime=(number % 5) * DAY + HOUR)
+        clock.advance(4 * DAY)
+        tokens = [bearer(issuers[0].issue("alice")) for _ in range(10)]
+        clock.advance(HOUR - timedelta(seconds=1))
+        with ThreadPoolExecutor(5) as threads:
+            purges = [threads.submit(issuer.purge) for issuer in issuers]
+            while not all(purge.done() for purge in purges):
+                assert issuers[0].verify(tokens[0]) is not None
+        assert sum(purge.result().tokens for purge in purges) == 48
+        assert all(issuers[0].verify(token) is not None for token in tokens)
+        assert issuers[0].statistics("alice").total_tokens == 22
 
 
 # --- rights

@@ -60,10 +60,8 @@ def check(session: Session) -> int:
         differences = run(migrations.differences()) if state.found is not None else ["there are no tables yet"]
         layout = run(migrations.layout()) if state.found is not None else None
     if session.screen.json:
-        parts = layout and len(layout.partitions)
-        session.screen.data(
-            {"found": state.found, "needed": state.newest, "differences": differences, "partitions": parts}
-        )
+        parts = {} if layout is None else {"partitions": len(layout.partitions)}
+        session.screen.data({"found": state.found, "needed": state.newest, "differences": differences, **parts})
     for difference in differences:
         session.screen.say(difference)
     if differences or not state.is_newest:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import DDL, bindparam, column, func, select, table, text
+from sqlalchemy import DDL, bindparam, func, select, text
 
 from tokenkeep.buckets import BUCKET_BYTES, LAST_DAY, day_of, first_id, start_of
 from tokenkeep.errors import StoreUnavailable
@@ -23,7 +23,6 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import NoPartition, Undone
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
 from tokenkeep.stores.sql.schema import Tables
-from tokenkeep.stores.sql.types import Instant
 
 WIDTH: Final = "issued_partition_days"
 """Under this name `meta` says how many days a partition holds."""
@@ -99,6 +98,11 @@ class SqlPartitions:
         self._database = database
         self._issued = tables.issued
         self.parent = database.dialect.identifier_preparer.format_table(tables.issued)
+        c = tables.issued.c
+        others = func.count().filter(c.namespace != bindparam("ns"))  # of no namespace: a null counts none
+        self._counted = select(
+            func.count().label("rows"), others.label("others"), func.max(c.expires_at).label("latest")
+        ).where(c.id >= bindparam("first"), c.id < bindparam("end"))
         self._width = select(tables.meta.c.value).where(tables.meta.c.name == WIDTH)
 
     @reads
@@ -190,33 +194,33 @@ class SqlPartitions:
         return dropped
 
     async def _drop_if_over(self, part: Partition, namespace: str | None, before: datetime) -> int:
-        figures = await self._figures(part, namespace)
+        figures = await self._count(part, namespace)
         if figures.others or (figures.latest is not None and figures.latest >= before):
             return 0
         try:
-            await self._drop(part)
+            dropped = await self._drop(part)
         except Undone:  # somebody reads it all the time, such as a backup
             return 0
-        return int(figures.rows)
+        return int(figures.rows) if dropped else 0
 
     @reads
-    async def _figures(self, transaction: Transaction, part: Partition, namespace: str | None) -> Any:
-        """Count what is in a partition that nobody writes to any more. It reads the whole of it."""
-        rows = table(part.name, column("namespace"), column("expires_at", Instant), schema=self._issued.schema)
-        others = func.count().filter(rows.c.namespace != bindparam("ns"))  # of no namespace, a null counts none
-        counted = select(
-            func.count().label("rows"), others.label("others"), func.max(rows.c.expires_at).label("latest")
-        )
-        return await transaction.first(counted.select_from(rows), {"ns": namespace})
+    async def _count(self, transaction: Transaction, part: Partition, namespace: str | None) -> Any:
+        """Count what is in a partition that nobody writes to any more. It reads the whole of it, and nothing else."""
+        bounds = {"first": first_id(part.first), "end": first_id(part.end)}
+        return await transaction.first(self._counted, {**bounds, "ns": namespace})
 
-    @writes(Doubt.REPEAT)
-    async def _drop(self, transaction: Transaction, part: Partition) -> None:
+    @writes(Doubt.DONE)
+    async def _drop(self, transaction: Transaction, part: Partition) -> bool:
+        """Drop a partition; `False` when somebody else has."""
         await transaction.run(_SHORT_PATIENCE)
+        await transaction.run(_ONE_AT_A_TIME)
         layout = await self._layout(transaction)
-        if layout is not None and part in layout.partitions:
-            names = self._names(part.name)
-            await transaction.run(ddl(_DETACH, names))
-            await transaction.run(ddl(_DROP, names))
+        if layout is None or part not in layout.partitions:
+            return False
+        names = self._names(part.name)
+        await transaction.run(ddl(_DETACH, names))
+        await transaction.run(ddl(_DROP, names))
+        return True
 
 
 def ddl(statement: str, names: dict[str, str]) -> DDL:

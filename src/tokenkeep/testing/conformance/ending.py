@@ -150,6 +150,20 @@ class Ending(IssuerFixtures):
         assert await issuer.verify(living) is not None
         assert len(await issuer.audit_trail("alice", limit=100)) == 31
 
+    @pytest.mark.requirement("S11")
+    async def test_a_purge_takes_the_days_that_are_over_and_what_has_ended_today(
+        self, open_issuer: OpenIssuer, clock: FakeClock
+    ) -> None:
+        issuer, other = await open_issuer(), await open_issuer(namespace="other")
+        for days in range(4):
+            await issuer.issue("alice", lifetime=timedelta(days=days, minutes=1))
+            await other.issue("alice", lifetime=timedelta(days=days, minutes=1))
+        clock.advance(timedelta(days=2, minutes=2))
+        assert (await issuer.purge()).tokens == 3
+        assert (await issuer.purge()).tokens == 0
+        assert [(await each.statistics("alice")).total_tokens for each in (issuer, other)] == [1, 4]
+        assert (await other.purge()).tokens == 3
+
     @pytest.mark.requirement("L3")
     async def test_odd_names_and_clients_are_kept_but_for_control_characters(self, open_issuer: OpenIssuer) -> None:
         issuer = await open_issuer()
