@@ -6,7 +6,10 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from tokenkeep._stepping import run
 from tokenkeep.batching import Batch, _Waiting
 from tokenkeep.digest import TokenForm, _checksum
 from tokenkeep.errors import StoreError, StoreUnavailable, UnknownKey
+from tokenkeep.issuer import _Batch
 from tokenkeep.model import Action
 from tokenkeep.recent import Recent
 from tokenkeep.tasks import Tasks
@@ -297,6 +301,29 @@ def test_a_token_tells_nothing_but_the_day_in_which_it_ends(issuer: TokenIssuer)
     tokens = [bearer(issuer.issue(user, name=user)) for user in ("alice", "bob") for _ in range(20)]
     assert len({token[-9:-6] for token in tokens}) == 1
     assert len({token[3:-9] for token in tokens}) == len(tokens)
+
+
+@pytest.mark.parametrize(("seconds", "following"), [(0.001, 4000), (0.02, 2000), (0.05, 1000), (5.0, 1000)])
+def test_a_batch_of_a_purge_is_as_large_as_time_allows(seconds: float, following: int) -> None:
+    assert _Batch(seconds).next(2000) == following
+
+
+@pytest.mark.parametrize(("one_writer", "pause"), [(True, 5.0), (False, 0.002)])
+def test_a_purge_rests_as_long_as_it_wrote_where_one_writes_at_a_time(
+    issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch, one_writer: bool, pause: float
+) -> None:
+    core = issuer._opened.core
+    assert core._backend.one_writer is True, "it is SQLite"
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(core, "_backend", replace(core._backend, one_writer=one_writer))
+    monkeypatch.setattr(core, "_monotonic", partial(next, count(step=5.0)))
+    monkeypatch.setattr(core._wait, "sleep", sleep)
+    issuer.purge()
+    assert pauses == [pause]
 
 
 @pytest.mark.requirement("K8")

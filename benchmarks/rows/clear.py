@@ -30,6 +30,13 @@ RANDOM: Final = {
 }
 
 
+class DaysAgo:
+    """A clock that makes tokens whose last day is over."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) - timedelta(days=2)
+
+
 def measure(setting: Setting) -> Iterator[Line]:
     if postgres.programs() is None:
         yield Line(work="clear, PostgreSQL", note="PostgreSQL is not installed")
@@ -80,9 +87,9 @@ def filled(url: str, ring: KeyRing, expired: int, *, divided: bool) -> str:
         partitioning = Partitioning(database, naming)
         run(partitioning.divide(1))
         now = datetime.now(UTC)
-        run(partitioning.partitions.make_partitions(now - timedelta(days=1), now + timedelta(days=41)))
+        run(partitioning.partitions.make_partitions(now - timedelta(days=2), now + timedelta(days=41)))
     run(database.close())
-    with TokenIssuer.open(url, lifetime=workload.LIFETIME, keys=ring, clock=workload.Yesterday()) as issuer:
+    with TokenIssuer.open(url, lifetime=workload.LIFETIME, keys=ring, clock=DaysAgo()) as issuer:
         dead = issuer.issue("user-0")
     with TokenIssuer.open(url, lifetime=workload.LIFETIME, keys=ring) as issuer:
         living = issuer.issue("user-0")

@@ -34,7 +34,7 @@ AHEAD: Final = timedelta(days=40)
 _LISTED: Final = 1000
 _FROM_THE_START: Final[bytes | None] = b""
 _SWEPT: Final = 2000
-_FEWEST: Final = 250
+_FEWEST: Final = 1000
 _MOST: Final = 32_000
 _SHORT: Final = 0.01
 _LONG: Final = 0.03
@@ -267,7 +267,7 @@ class IssuerCore:
 
     @asynccontextmanager
     async def _making_way(self) -> AsyncIterator[_Batch]:
-        """Rest after a batch for as long as it took: a writer that polls for the lock of SQLite must find it free.
+        """Rest after a batch; where one writes at a time for as long as it took: who polls must find the lock free.
 
         The issues of this process take turns with the batches, so they need no luck.
         """
@@ -276,7 +276,7 @@ class IssuerCore:
             started = self._monotonic()
             yield batch
             batch.seconds = self._monotonic() - started
-        await self._wait.sleep(max(_SHORTEST_PAUSE, batch.seconds))
+        await self._wait.sleep(max(_SHORTEST_PAUSE, batch.seconds if self._backend.one_writer else 0.0))
 
 
 @dataclass(slots=True)

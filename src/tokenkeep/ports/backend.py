@@ -22,6 +22,7 @@ class Backend:
     Attributes:
         transfer: `None` where whole stores cannot be moved from or to.
         bell: `None` where nobody tells of changes.
+        one_writer: whether a transaction that writes keeps all others from writing, as on SQLite.
         partitions: `None` where issued tokens are never in partitions.
     """
 
@@ -34,6 +35,7 @@ class Backend:
     transfer: Transferable | None = None
     bell: Bell | None = None
     partitions: Partitions | None = None
+    one_writer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

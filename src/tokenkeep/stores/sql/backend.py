@@ -50,6 +50,7 @@ def sql_backend(
         keys=SqlKeys(database, tables),
         transfer=SqlTransfer(database, tables, partitions),
         partitions=partitions,
+        one_writer=database.dialect.name == "sqlite",
         health=SqlHealth(database, tables, reader=reader, link=link),
         bell=bell,
     )
