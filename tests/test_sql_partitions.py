@@ -293,7 +293,7 @@ def test_traffic_does_not_queue_behind_a_drop_and_what_cannot_be_dropped_is_dele
 def test_purges_at_once_take_each_dead_token_once_and_none_that_lives(
     postgres_url: str, clock: FakeClock, divided: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokenkeep.issuer._SWEPT", 5)
+    monkeypatch.setattr("tokenkeep.issuer._SWEPT_BESIDE", 5)
     if divided:
         divide(postgres_url)
     with ExitStack() as stack:

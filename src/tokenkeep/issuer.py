@@ -33,6 +33,9 @@ AHEAD: Final = timedelta(days=40)
 
 _LISTED: Final = 1000
 _FROM_THE_START: Final[bytes | None] = b""
+_SWEPT_BESIDE: Final = 5000
+"""Rows that a batch looks at where nobody waits for it."""
+
 _SWEPT: Final = 2000
 _FEWEST: Final = 1000
 _MOST: Final = 32_000
@@ -245,12 +248,12 @@ class IssuerCore:
         expired = now if expired_before is None else min(now, _checking.instant(expired_before, "expired_before"))
         audit = None if audit_before is None else _checking.instant(audit_before, "audit_before")
         tokens, after = await self._drop_partitions(now, expired), _FROM_THE_START
-        limit = _SWEPT
+        limit = _SWEPT if self._backend.one_writer else _SWEPT_BESIDE
         while after is not None:
             async with self._making_way() as batch:
                 gone, after = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=limit)
             tokens += gone
-            limit = batch.next(limit)
+            limit = batch.next(limit) if self._backend.one_writer else limit
         events, gone = 0, _EVENTS
         while audit is not None and gone == _EVENTS:
             async with self._making_way():
