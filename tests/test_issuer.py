@@ -303,6 +303,24 @@ def test_a_token_tells_nothing_but_the_day_in_which_it_ends(issuer: TokenIssuer)
     assert len({token[3:-9] for token in tokens}) == len(tokens)
 
 
+def test_a_purge_looks_at_no_token_that_ends_on_a_later_day(
+    issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenkeep.issuer._SWEPT", 2)
+    store, batches = issuer._opened.core._store, []
+    purge_issued = store.purge_issued
+
+    async def counting(*args: Any, **options: Any) -> tuple[int, bytes | None]:
+        batches.append(await purge_issued(*args, **options))
+        return batches[-1]
+
+    monkeypatch.setattr(store, "purge_issued", counting)
+    for days in (2, 3, 4, 5, 6):
+        issuer.issue("alice", lifetime=timedelta(days=days))
+    issuer.purge()
+    assert batches == [(0, None)]
+
+
 @pytest.mark.parametrize(("seconds", "following"), [(0.001, 4000), (0.02, 2000), (0.05, 1000), (5.0, 1000)])
 def test_a_batch_of_a_purge_is_as_large_as_time_allows(seconds: float, following: int) -> None:
     assert _Batch(seconds).next(2000) == following
