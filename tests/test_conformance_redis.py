@@ -1,4 +1,4 @@
-"""Every durable store behind the Redis tier: one server, a cluster, sentinels, Valkey."""
+"""Redis as the store itself, and every durable store behind the Redis tier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ import pytest
 
 from servers.redis_groups import Cluster, Watched
 from tokenkeep.testing import faces
-from tokenkeep.testing.conformance import DurableVaultConformance
+from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
+
+
+class TestVaultInRedis(DurableVaultConformance):
+    @pytest.fixture
+    def url(self, redis_url: str) -> str:
+        return redis_url
+
+
+class TestIssuerInRedis(DurableIssuerConformance):
+    @pytest.fixture
+    def url(self, redis_url: str) -> str:
+        return redis_url
 
 
 class Behind(DurableVaultConformance):
@@ -55,6 +67,27 @@ class TestSqliteBehindACluster(Behind):
     @pytest.fixture
     def cache(self, redis_cluster: Cluster) -> str:
         return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
+
+
+# Here too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class InACluster:
+    @pytest.fixture(autouse=True)
+    def collected(self) -> Iterator[None]:
+        yield
+        gc.collect()
+
+    @pytest.fixture
+    def url(self, redis_cluster: Cluster) -> str:
+        return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
+
+
+class TestVaultInACluster(InACluster, DurableVaultConformance):
+    pass
+
+
+class TestIssuerInACluster(InACluster, DurableIssuerConformance):
+    pass
 
 
 class TestSqliteBehindSentinels(Behind):

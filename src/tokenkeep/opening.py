@@ -34,6 +34,9 @@ STORES: Final = {
     "mariadb": ("tokenkeep.stores.sql.opening:open_mariadb", "mysql"),
     "mysql": ("tokenkeep.stores.sql.opening:open_mariadb", "mysql"),
     "mongodb": ("tokenkeep.stores.mongo.opening:open_mongo", "mongo"),
+    **dict.fromkeys(
+        ("redis", "rediss", "valkey", "valkeys"), ("tokenkeep.stores.redis.store.opening:open_redis", "redis")
+    ),
 }
 """URL scheme -> where its opener is, and the extra that brings the driver."""
 

@@ -16,7 +16,11 @@ PATTERNS: Final = (
 )
 _TLS: Final = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 _FILES: Final[tuple[str, ...]] = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_SPANS: Final[dict[str, tuple[float, float]]] = {"timeout": (0.005, 10.0), "max_staleness": (0.1, 3600.0)}
+_SPANS: Final[dict[str, tuple[float, float]]] = {
+    "timeout": (0.005, 10.0),
+    "max_staleness": (0.1, 3600.0),
+    "retry_timeout": (0.0, 30.0),
+}
 _PORTS: Final[dict[str, int]] = {"": 6379, "cluster": 6379, "sentinel": 26379}
 
 
@@ -32,6 +36,7 @@ class Address:
         prefix: begins every key.
         timeout: seconds for each wait on a socket; `None` where the URL says nothing.
         max_staleness: how long a copy lives; `None` where the URL says nothing.
+        retry_timeout: seconds for which a lost server is looked for again; `None` where the URL says nothing.
     """
 
     form: str
@@ -45,6 +50,7 @@ class Address:
     prefix: str
     timeout: float | None
     max_staleness: timedelta | None
+    retry_timeout: float | None
 
 
 def parsed(url: str) -> Address:
@@ -90,6 +96,7 @@ def parsed(url: str) -> Address:
         prefix=prefix,
         timeout=spans["timeout"],
         max_staleness=None if staleness is None else timedelta(seconds=staleness),
+        retry_timeout=spans["retry_timeout"],
     )
 
 

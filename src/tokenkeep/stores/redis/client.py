@@ -60,6 +60,22 @@ class Clients:
         lines = self._lines
         return await (settle(client.get(key)) if lines is None else lines.get(key))
 
+    async def ask(self, *words: bytes) -> Any:
+        """Return the answer to a command that names a key, by the shortest way that there is."""
+        client = self.client()
+        lines = self._lines
+        return await (settle(client.execute_command(*words)) if lines is None else lines.ask(*words))
+
+    async def nodes(self) -> list[Any]:
+        """Return the clients of each server that holds keys of its own: of one, or of every master of a cluster."""
+        client = self.client()
+        if not self._in_cluster:
+            return [client]
+        if self._asynchronous:
+            await client.initialize()
+            return list(client.get_primaries())
+        return [client.get_redis_connection(node) for node in client.get_primaries()]
+
     def _renewed(self, loop: object) -> Any:
         if not self._lock.acquire(timeout=self._patience):
             raise Busy

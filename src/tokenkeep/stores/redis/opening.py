@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from tokenkeep.errors import ConfigurationError
 from tokenkeep.ports import Backend, Clock, Sealer
 from tokenkeep.stores.redis.address import parsed
 from tokenkeep.stores.redis.bell import RedisBell
@@ -24,6 +25,9 @@ def put_in_front(url: str, durable: Backend, *, asynchronous: bool, sealer: Seal
     that were put in place past Redis.
     """
     address = parsed(url)
+    if address.retry_timeout is not None:
+        msg = "retry_timeout= is for Redis as the store itself; a cache that is lost is left alone for a while"
+        raise ConfigurationError(msg)
     cache = RedisCache(Clients(address, asynchronous=asynchronous), prefix=address.prefix)
     tiered = tiered_backend(durable, cache, sealer, clock=clock, max_staleness=address.max_staleness or MAX_STALENESS)
     if tiered.bell is not None:

@@ -1,0 +1,89 @@
+"""The schema of a Redis, how it is, and whether it keeps what it acknowledges."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from tokenkeep.errors import ConfigurationError, SchemaMismatch, StoreError
+from tokenkeep.model import TierStatus
+from tokenkeep.stores.redis.store.database import Database
+from tokenkeep.stores.redis.store.durability import Settings, settings_of
+
+SCHEMA_VERSION: Final = 1
+
+_logger = logging.getLogger("tokenkeep")
+
+
+class RedisHealth:
+    """Implements `Health`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def prepare(self) -> None:
+        found = await self._found()
+        if found is None:
+            await self._database.ask("SET", self._database.names.schema, SCHEMA_VERSION, "NX")
+            found = await self._found()
+        if found != SCHEMA_VERSION:
+            raise self._mismatch(found)
+        settings = await self._settings()
+        if any(one.evicts for one in settings):
+            msg = (
+                f"{self._database.name}: with a maxmemory-policy of allkeys-... it throws tokens and their history "
+                "away when its memory is full; set it to noeviction"
+            )
+            raise ConfigurationError(msg)
+        for warning in _sentences(settings):
+            _logger.warning("%s: %s", self._database.name, warning)
+
+    async def _found(self) -> int | None:
+        value = await self._database.get(self._database.names.schema)
+        if value is None:
+            return None
+        if not value.isdigit():
+            reason = f"{self._database.name} names no schema version that can be read; restore it from a backup"
+            raise SchemaMismatch(reason, found=None, expected=SCHEMA_VERSION)
+        return int(value)
+
+    def _mismatch(self, found: int | None) -> SchemaMismatch:
+        if found is not None and found > SCHEMA_VERSION:
+            way_out = "it was written by a newer tokenkeep; upgrade this program"
+        else:
+            way_out = "this program cannot bring it up to date; restore it from a backup or point the URL elsewhere"
+        reason = f"{self._database.name} holds schema {found}, this program needs {SCHEMA_VERSION}: {way_out}"
+        return SchemaMismatch(reason, found=found, expected=SCHEMA_VERSION)
+
+    async def tiers(self) -> tuple[TierStatus, ...]:
+        try:
+            await self._database.get(self._database.names.schema)
+        except StoreError as error:
+            return (TierStatus(name="redis", healthy=False, reason=str(error)),)
+        return (TierStatus(name="redis", healthy=True),)
+
+    async def schema_version(self) -> int | None:
+        try:
+            return await self._found()
+        except StoreError:
+            return None
+
+    async def warnings(self) -> tuple[str, ...]:
+        return _sentences(await self._settings())
+
+    async def _settings(self) -> list[Settings]:
+        async def ask() -> list[Settings]:
+            return [await settings_of(node) for node in await self._database.clients.nodes()]
+
+        return await self._database.repeated(ask)
+
+    async def close(self) -> None:
+        await self._database.clients.close()
+
+    def forget(self) -> None:
+        self._database.clients.forget()
+
+
+def _sentences(settings: list[Settings]) -> tuple[str, ...]:
+    """Return what there is to warn of, once, whichever servers it is true of."""
+    return tuple(dict.fromkeys(sentence for one in settings for sentence in one.warnings))

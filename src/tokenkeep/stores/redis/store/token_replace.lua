@@ -1,0 +1,31 @@
+-- Put new tokens of one account in place of the old, and give the lease back.
+-- KEYS[1] the user's tokens   KEYS[2] history   KEYS[3] its order   KEYS[4] the trail
+-- ARGV[1] provider   ARGV[2] owner   ARGV[3] fence   ARGV[4] events   then eleven for each token:
+-- slot, id, version, document, access, refresh, key, made at, end, uses, last use
+local place, history, order, provider = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+if not is_mine(place, provider, ARGV[2], ARGV[3]) then
+  local id = ARGV[6] -- is it what this very change did, when its answer was lost?
+  return math.max(redis.call('HEXISTS', place, 'T' .. id), redis.call('HEXISTS', history, 'D' .. id))
+end
+for begin = 5, #ARGV, 11 do
+  if tonumber(redis.call('HGET', place, 'V' .. ARGV[begin]) or '0') >= tonumber(ARGV[begin + 2]) then
+    return 0
+  end
+end
+local letters = {'I', 'V', 'D', 'A', 'B', 'K', 'C', 'E', 'U', 'L'}
+for begin = 5, #ARGV, 11 do
+  local slot, id = ARGV[begin], ARGV[begin + 1]
+  bury(place, history, order, slot, 'replaced', ARGV[begin + 7])
+  redis.call('HSET', place, 'T' .. id, slot)
+  for number, letter in ipairs(letters) do
+    if ARGV[begin + number] ~= '' then
+      redis.call('HSET', place, letter .. slot, ARGV[begin + number])
+    end
+  end
+end
+free(place, provider)
+settle(place, provider)
+redis.call('HDEL', place, 'failures:' .. provider, 'failed_fence:' .. provider, 'failure:' .. provider,
+  'reason:' .. provider, 'retry_at:' .. provider)
+note(KEYS[4], cjson.decode(ARGV[4]))
+return 1
