@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -51,6 +53,31 @@ class Address:
     timeout: float | None
     max_staleness: timedelta | None
     retry_timeout: float | None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing that is said to Redis leaves this machine."""
+        return all(_is_loopback(host) for host, _ in self.nodes)
+
+    def check_files(self) -> None:
+        """Look for the files.
+
+        Raises:
+            ConfigurationError: one cannot be read.
+        """
+        for name, path in self.files.items():
+            try:
+                Path(path).open("rb").close()
+            except OSError as error:
+                msg = f"the file that {name}= in the Redis URL names cannot be read: {error.strerror}"
+                raise ConfigurationError(msg) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parsed(url: str) -> Address:

@@ -24,6 +24,9 @@ from tokenkeep.stores.redis.lines import Lines
 PATIENCE: Final = 0.1
 """Seconds for each wait on a socket: to connect, to be answered."""
 
+AT_ONCE: Final = 100
+"""How many questions are under way at once, each on a connection of its own; others wait for their turn."""
+
 
 class Busy(Exception):
     """Another thread is connecting, and takes its time."""
@@ -38,6 +41,7 @@ class Clients:
         self._in_cluster = address.form == "cluster"
         self._patience = address.timeout or PATIENCE
         self._lock = threading.Lock()
+        self._gate: Any = None
         self._client: Any = None
         self._lines: Lines | None = None
         self._parts: dict[int, Any] = {}
@@ -58,13 +62,23 @@ class Clients:
         """Return the value of a key, by the shortest way that there is."""
         client = self.client()
         lines = self._lines
-        return await (settle(client.get(key)) if lines is None else lines.get(key))
+        return await self._in_turn(client.get if lines is None else lines.get, key)
 
-    async def ask(self, *words: bytes) -> Any:
+    async def ask(self, command: str, *words: bytes) -> Any:
         """Return the answer to a command that names a key, by the shortest way that there is."""
         client = self.client()
         lines = self._lines
-        return await (settle(client.execute_command(*words)) if lines is None else lines.ask(*words))
+        if lines is None:
+            return await self._in_turn(client.execute_command, command, *words)
+        return await self._in_turn(lines.ask, command.encode(), *words)
+
+    async def _in_turn(self, ask: Callable[..., Any], *words: str | bytes) -> Any:
+        gate = self._gate
+        if self._asynchronous:
+            async with gate:
+                return await settle(ask(*words))
+        with gate:
+            return await settle(ask(*words))
 
     async def nodes(self) -> list[Any]:
         """Return the clients of each server that holds keys of its own: of one, or of every master of a cluster."""
@@ -85,6 +99,7 @@ class Clients:
                 self._client = self._lines = None
                 client = self._connect()
                 self._lines = None if self._in_cluster else Lines(client.connection_pool)
+                self._gate = asyncio.Semaphore(AT_ONCE) if self._asynchronous else threading.Semaphore(AT_ONCE)
                 self._client, self._loop = client, loop
                 self._parts = _parts_of(client) if self._in_cluster and not self.asynchronous else {}
             return self._client
@@ -136,6 +151,7 @@ def _connecting(address: Address, *, asynchronous: bool) -> Callable[[], Any]:
         "protocol": 2,
         "driver_info": None,
         "retry": retry(NoBackoff(), 0),
+        "max_connections": 2 * AT_ONCE,
     }
     if address.tls:
         options |= {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True, **address.files}

@@ -28,6 +28,7 @@ def put_in_front(url: str, durable: Backend, *, asynchronous: bool, sealer: Seal
     if address.retry_timeout is not None:
         msg = "retry_timeout= is for Redis as the store itself; a cache that is lost is left alone for a while"
         raise ConfigurationError(msg)
+    address.check_files()
     cache = RedisCache(Clients(address, asynchronous=asynchronous), prefix=address.prefix)
     tiered = tiered_backend(durable, cache, sealer, clock=clock, max_staleness=address.max_staleness or MAX_STALENESS)
     if tiered.bell is not None:

@@ -12,13 +12,14 @@ from tokenkeep.stores.redis.store.leases import RedisLeases
 from tokenkeep.stores.redis.store.tokens import RedisTokens
 
 
-def redis_backend(database: Database, *, actor: str, clock: Clock | None = None) -> Backend:
+def redis_backend(database: Database, *, actor: str, clock: Clock | None = None, link: tuple[str, ...] = ()) -> Backend:
     """Furnish the rooms of one Redis.
 
     Args:
         database: what is asked.
         actor: who the audit trail says did it.
         clock: times the leases; `None` for the server's own clock.
+        link: what there is to warn of about the way to the server.
     """
     audit = RedisAudit(database, actor=actor)
     return Backend(
@@ -27,5 +28,5 @@ def redis_backend(database: Database, *, actor: str, clock: Clock | None = None)
         issued=RedisIssued(database, audit),
         audit=audit,
         keys=RedisKeys(database),
-        health=RedisHealth(database),
+        health=RedisHealth(database, link=link),
     )

@@ -61,14 +61,14 @@ class Database:
 
     async def _run(self, script: Script, words: Sequence[bytes]) -> Any:
         try:
-            return await self.clients.ask(b"EVALSHA", script.name, *words)
+            return await self.clients.ask("EVALSHA", script.name, *words)
         except NoScriptError:  # this server was started since, or never ran it
-            return await self.clients.ask(b"EVAL", script.text, *words)
+            return await self.clients.ask("EVAL", script.text, *words)
 
-    async def ask(self, *words: Argument) -> Any:
+    async def ask(self, command: str, *words: Argument) -> Any:
         """Ask one command that names a key and is safe to repeat."""
         packed = tuple(map(_bytes, words))
-        return await self.repeated(lambda: self.clients.ask(*packed))
+        return await self.repeated(lambda: self.clients.ask(command, *packed))
 
     async def get(self, key: bytes) -> bytes | None:
         """Return the value of a key."""

@@ -18,8 +18,9 @@ _logger = logging.getLogger("tokenkeep")
 class RedisHealth:
     """Implements `Health`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, link: tuple[str, ...]) -> None:
         self._database = database
+        self._link = link
 
     async def prepare(self) -> None:
         found = await self._found()
@@ -35,7 +36,7 @@ class RedisHealth:
                 "away when its memory is full; set it to noeviction"
             )
             raise ConfigurationError(msg)
-        for warning in _sentences(settings):
+        for warning in self._sentences(settings):
             _logger.warning("%s: %s", self._database.name, warning)
 
     async def _found(self) -> int | None:
@@ -69,7 +70,11 @@ class RedisHealth:
             return None
 
     async def warnings(self) -> tuple[str, ...]:
-        return _sentences(await self._settings())
+        return self._sentences(await self._settings())
+
+    def _sentences(self, settings: list[Settings]) -> tuple[str, ...]:
+        """Return what there is to warn of, once, whichever servers it is true of."""
+        return (*self._link, *dict.fromkeys(sentence for one in settings for sentence in one.warnings))
 
     async def _settings(self) -> list[Settings]:
         async def ask() -> list[Settings]:
@@ -82,8 +87,3 @@ class RedisHealth:
 
     def forget(self) -> None:
         self._database.clients.forget()
-
-
-def _sentences(settings: list[Settings]) -> tuple[str, ...]:
-    """Return what there is to warn of, once, whichever servers it is true of."""
-    return tuple(dict.fromkeys(sentence for one in settings for sentence in one.warnings))

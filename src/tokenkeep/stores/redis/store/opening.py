@@ -19,6 +19,11 @@ TIMEOUT: Final = 2.0
 RETRY: Final = 5.0
 """Seconds for which a lost server is looked for again: a failover takes a few."""
 
+_UNVERIFIED: Final = (
+    "the link to the server is not verified, so somebody in between could read and change what goes over it; "
+    "use rediss://, with ssl_ca_certs= for an authority of your own"
+)
+
 _NAMES: Final = {"": "the Redis", "cluster": "the Redis Cluster", "sentinel": "the Redis behind sentinels"}
 
 
@@ -28,6 +33,7 @@ def open_redis(url: str, *, asynchronous: bool, actor: str, clock: Clock | None)
     if address.max_staleness is not None:
         msg = "max_staleness= is for Redis as a cache; as the store itself it is asked every time"
         raise ConfigurationError(msg)
+    address.check_files()
     database = Database(
         Clients(replace(address, timeout=address.timeout or TIMEOUT), asynchronous=asynchronous),
         names=Names(address.prefix),
@@ -36,4 +42,5 @@ def open_redis(url: str, *, asynchronous: bool, actor: str, clock: Clock | None)
         asynchronous=asynchronous,
         patience=RETRY if address.retry_timeout is None else address.retry_timeout,
     )
-    return OpenedStore(backend=redis_backend(database, actor=actor, clock=clock))
+    link = () if address.tls or address.is_local else (_UNVERIFIED,)
+    return OpenedStore(backend=redis_backend(database, actor=actor, clock=clock, link=link))

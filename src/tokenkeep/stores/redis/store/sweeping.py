@@ -66,9 +66,7 @@ class Sweep:
         if not self._cursor:
             self._nodes.popleft()
             if not self._nodes:
-                self._is_over = self._processes == {
-                    await _process(node) for node in await self._database.clients.nodes()
-                }
+                self._is_over = self._processes == await _processes(await self._database.clients.nodes())
                 self._tries += not self._is_over
 
     def _begin_again(self) -> None:
