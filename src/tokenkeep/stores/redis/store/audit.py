@@ -15,6 +15,7 @@ from tokenkeep.stores.redis.store.sweeping import Sweeps
 from tokenkeep.stores.redis.store.values import from_json, from_micros, pairs, suspicion, to_json, to_micros
 
 _NOTE: Final = script("audit_note")
+_CLEAR: Final = script("audit_clear")
 _PAGE: Final = 500
 
 type Event = list[str]
@@ -79,7 +80,7 @@ class RedisAudit:
             if len(rows) < _PAGE:
                 break
             after = b"(" + rows[-1][0]
-        return int(await self._database.ask("XDEL", trail, *old[:limit])) if old else 0
+        return int(await self._database.run(_CLEAR, [trail], *old[:limit])) if old else 0
 
 
 def _read(user_id: str, fields: dict[bytes, bytes]) -> AuditEvent:

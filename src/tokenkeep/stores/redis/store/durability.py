@@ -19,9 +19,11 @@ _NO_SYNC: Final = (
     "appendfsync=no loses acknowledged changes when the power fails, as many as the system has not written yet; "
     "set it to always, or to everysec for at most a second of them"
 )
-_SECOND: Final = (
+SECOND: Final = (
     "appendfsync=everysec loses the last second of acknowledged changes when the power fails; set it to always"
 )
+"""What is true of Redis as it comes; for whoever looks at the status, and not for every log."""
+
 _VOLATILE: Final = (
     "a maxmemory-policy of volatile-... forgets one-time codes that were used when the memory is full; "
     "set it to noeviction"
@@ -62,7 +64,7 @@ class Settings:
         unsafe = {
             _NO_LOG: self.appendonly == "no",
             _NO_SYNC: self.appendonly == "yes" and self.appendfsync == "no",
-            _SECOND: self.appendonly == "yes" and self.appendfsync == "everysec",
+            SECOND: self.appendonly == "yes" and self.appendfsync == "everysec",
             _EVICTING: self.policy.startswith("allkeys"),
             _VOLATILE: self.policy.startswith("volatile"),
             _NOT_SAID: _UNKNOWN in {self.appendonly, self.policy},

@@ -8,7 +8,7 @@ from typing import Final
 from tokenkeep.errors import ConfigurationError, SchemaMismatch, StoreError
 from tokenkeep.model import TierStatus
 from tokenkeep.stores.redis.store.database import Database
-from tokenkeep.stores.redis.store.durability import Settings, settings_of
+from tokenkeep.stores.redis.store.durability import SECOND, Settings, settings_of
 
 SCHEMA_VERSION: Final = 1
 
@@ -37,7 +37,8 @@ class RedisHealth:
             )
             raise ConfigurationError(msg)
         for warning in self._sentences(settings):
-            _logger.warning("%s: %s", self._database.name, warning)
+            if warning != SECOND:
+                _logger.warning("%s: %s", self._database.name, warning)
 
     async def _found(self) -> int | None:
         value = await self._database.get(self._database.names.schema)
