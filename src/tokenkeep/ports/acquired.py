@@ -88,11 +88,15 @@ class TokenStore(TokenReports, Protocol):
     async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
         """End what is in place of every kind, erase the secrets, note each by its id; return how many.
 
+        The entries differ in nothing but the id: a store may make one and put the ids in itself.
         A lease of the account is broken in the same transaction, so that a login in flight cannot land.
         """
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
-        """Add uses that were summed in the process, in one statement or one transaction."""
+        """Add uses that were summed in the process, in one statement or one transaction.
+
+        Where that cannot be, and some could not be added, the same ones are handed over again, with others.
+        """
 
     async def purge(
         self, namespace: str, *, expired_before: datetime, ended_before: datetime, limit: int
@@ -104,7 +108,7 @@ class TokenStore(TokenReports, Protocol):
         """
 
     async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
-        """Return rows of any namespace sealed under one of these keys, ordered by id, past `after`."""
+        """Return rows of any namespace sealed under one of these keys, in one order, past the id `after`."""
 
     async def reseal(self, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
         """Swap the sealed fields of rows where they are still the old ones, in one transaction; return how many."""

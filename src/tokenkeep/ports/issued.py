@@ -64,7 +64,10 @@ class IssuedStore(IssuedReports, Protocol):
     """Issued tokens, as digests."""
 
     async def add(self, grants: Sequence[Grant]) -> None:
-        """Insert new tokens and their events in one transaction, durable when it returns."""
+        """Insert new tokens and their events in one transaction, durable when it returns.
+
+        Where users lie on different servers it is one for each user; after an error some tokens may be there.
+        """
 
     async def find(self, token_id: bytes) -> IssuedRecord | None:
         """Return an access token that is not revoked, without its family. The hot path: one statement.
@@ -76,7 +79,10 @@ class IssuedStore(IssuedReports, Protocol):
         """Return a refresh token that is not revoked, whether spent or not."""
 
     async def end_issued(self, namespace: str, token_id: bytes, entry: Callable[[str], Entry]) -> list[bytes]:
-        """Revoke one token and its family, each with its event; return the ids of those that were not revoked yet."""
+        """Revoke one token and its family, each with its event; return the ids of those that were not revoked yet.
+
+        The events differ in nothing but the id, here and below: a store may make one and put the ids in itself.
+        """
 
     async def end_all_issued(
         self, namespace: str, user_id: str, entry: Callable[[str], Entry], *, keep: bytes | None
@@ -109,8 +115,8 @@ class IssuedStore(IssuedReports, Protocol):
     async def purge_issued(
         self, namespace: str, *, before: datetime, after: bytes, limit: int
     ) -> tuple[int, bytes | None]:
-        """Look at the next `limit` rows by id, past `after`, and delete those that expired before `before`.
+        """Look at the next `limit` rows, past `after`, and delete those that expired before `before`.
 
-        Only ids of the day of `before` and of earlier ones are looked at. Return how many were deleted, and the id
-        to go on from; `None`: done. Revoked ones stay until they expire.
+        Ids of days after that of `before` need no look. Return how many were deleted, and from where to go on, in
+        the store's own order; `None`: done. Revoked ones stay until they expire.
         """

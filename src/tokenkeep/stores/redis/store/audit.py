@@ -80,7 +80,10 @@ class RedisAudit:
             if len(rows) < _PAGE:
                 break
             after = b"(" + rows[-1][0]
-        return int(await self._database.run(_CLEAR, [trail], *old[:limit])) if old else 0
+        gone = 0
+        for begin in range(0, min(len(old), limit), _PAGE):
+            gone += await self._database.run(_CLEAR, [trail], *old[begin : min(begin + _PAGE, limit)])
+        return gone
 
 
 def _read(user_id: str, fields: dict[bytes, bytes]) -> AuditEvent:

@@ -53,6 +53,17 @@ class Database:
         self.in_cluster = in_cluster
         self._asynchronous = asynchronous
         self._patience = patience
+        self._forgetting: list[Callable[[], None]] = []
+
+    def at_fork(self, forget: Callable[[], None]) -> None:
+        """Have something forgotten in a child process."""
+        self._forgetting.append(forget)
+
+    def forget(self) -> None:
+        """After a fork: let go of the connections, and of what is the parent's."""
+        self.clients.forget()
+        for forget in self._forgetting:
+            forget()
 
     async def run(self, script: Script, keys: Sequence[bytes], *arguments: Argument) -> Any:
         """Run a script."""

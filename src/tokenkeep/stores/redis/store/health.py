@@ -87,4 +87,4 @@ class RedisHealth:
         await self._database.clients.close()
 
     def forget(self) -> None:
-        self._database.clients.forget()
+        self._database.forget()

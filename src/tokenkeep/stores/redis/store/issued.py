@@ -11,6 +11,7 @@ from tokenkeep._kept import Kept
 from tokenkeep.model import Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.redis.store.audit import RedisAudit
+from tokenkeep.stores.redis.store.counting import Counting, Uses
 from tokenkeep.stores.redis.store.database import Argument, Database
 from tokenkeep.stores.redis.store.issued_records import Fields, alone, fields_of, issued_arguments, record
 from tokenkeep.stores.redis.store.names import Whose
@@ -44,6 +45,8 @@ class RedisIssued:
         self._audit = audit
         self._pointers = Pointers(database)
         self._sweeps = Sweeps(database)
+        self._counting = Counting[bytes](self._owner, self._count)
+        database.at_fork(self._counting.forget)
         self._kept: Kept[bytes, tuple[Fields, IssuedRecord, IssuedRecord]] = Kept(_KEPT)
 
     # --- adding and finding
@@ -74,7 +77,7 @@ class RedisIssued:
         return None if kept is None or kept[1].access_lifetime is None else kept[1]
 
     async def _find(self, token_id: bytes) -> tuple[Fields, IssuedRecord, IssuedRecord] | None:
-        whose = await self._pointers.find(self._names.to_issued(token_id))
+        whose = await self._owner(token_id)
         if whose is None:
             return None
         fields: Fields = await self._database.ask("HMGET", self._names.issued(whose), *fields_of(token_id))
@@ -97,7 +100,7 @@ class RedisIssued:
     # --- ending
 
     async def end_issued(self, namespace: str, token_id: bytes, entry: Callable[[str], Entry]) -> list[bytes]:
-        whose = await self._pointers.find(self._names.to_issued(token_id))
+        whose = await self._owner(token_id)
         if whose is None or not whose.is_in(namespace):
             return []
         event = self._audit.event("", entry(""))
@@ -148,16 +151,17 @@ class RedisIssued:
         return found[:limit]
 
     async def count_issued_uses(self, uses: Sequence[tuple[bytes, int, datetime]]) -> None:
-        by_user: dict[Whose, list[Argument]] = {}
-        for token_id, count, moment in uses:
-            whose = await self._pointers.find(self._names.to_issued(token_id))
-            if whose is not None:  # otherwise the token was purged meanwhile
-                by_user.setdefault(whose, []).extend((token_id, count, to_micros(moment)))
-        for whose, arguments in by_user.items():
-            await self._database.run(_USES, [self._names.answer(whose), self._names.issued(whose)], *arguments)
+        await self._counting.count([Uses(*use) for use in uses])
+
+    async def _owner(self, token_id: bytes) -> Whose | None:
+        return await self._pointers.find(self._names.to_issued(token_id))
+
+    async def _count(self, whose: Whose, uses: Sequence[Uses[bytes]]) -> None:
+        arguments = [argument for use in uses for argument in (use.token_id, use.number, to_micros(use.last))]
+        await self._database.run(_USES, [self._names.answer(whose), self._names.issued(whose)], *arguments)
 
     async def redigest(self, token_id: bytes, old: bytes, new: bytes, key_id: str | None) -> bool:
-        whose = await self._pointers.find(self._names.to_issued(token_id))
+        whose = await self._owner(token_id)
         if whose is None:
             return False
         return bool(await self._database.run(_REDIGEST, [self._names.issued(whose)], token_id, old, new, key_id or b""))

@@ -10,6 +10,7 @@ from tokenkeep._kept import Kept
 from tokenkeep.model import Account, Statistics, TokenInfo
 from tokenkeep.ports import Entry, Lease, TokenRecord, Use
 from tokenkeep.stores.redis.store.audit import RedisAudit
+from tokenkeep.stores.redis.store.counting import Counting, Uses
 from tokenkeep.stores.redis.store.database import Argument, Database
 from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.pointers import Pointers
@@ -49,6 +50,8 @@ class RedisTokens:
         self._audit = audit
         self._pointers = Pointers(database)
         self._sweeps = Sweeps(database)
+        self._counting = Counting[str](self._owner, self._count)
+        database.at_fork(self._counting.forget)
         self._kept: Kept[tuple[Account, str], tuple[Fields, TokenRecord]] = Kept(_KEPT)
 
     # --- what is in place
@@ -91,13 +94,17 @@ class RedisTokens:
     async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
         account = lease.account
         whose = Whose.of(account.namespace, account.user_id)
-        await self._pointers.put([self._names.to_token(new.id) for new in records], whose)
+        leading = [self._names.to_token(new.id) for new in records]
+        await self._pointers.put(leading, whose)
         arguments = [argument for new in records for argument in token_arguments(new)]
         events = self._audit.events(account.provider, entries)
         keys = [*self._tokens_of(whose), self._names.trail(whose)]
-        return bool(
+        is_there = bool(
             await self._database.run(_REPLACE, keys, account.provider, lease.owner, lease.fence, events, *arguments)
         )
+        if not is_there:
+            await self._pointers.remove(leading)
+        return is_there
 
     def _tokens_of(self, whose: Whose) -> list[bytes]:
         return [self._names.place(whose), self._names.history(whose), self._names.order(whose)]
@@ -115,14 +122,15 @@ class RedisTokens:
         return int(await self._database.run(_REVOKE, keys, account.provider, slots_of(account.provider), event))
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
-        by_user: dict[Whose, list[Argument]] = {}
-        for use in uses:
-            whose = await self._pointers.find(self._names.to_token(use.token_id))
-            if whose is not None:  # otherwise the token was purged meanwhile
-                by_user.setdefault(whose, []).extend((use.token_id, use.count, to_micros(use.last_used_at)))
-        for whose, arguments in by_user.items():
-            keys = [self._names.answer(whose), self._names.place(whose), self._names.history(whose)]
-            await self._database.run(_USES, keys, *arguments)
+        await self._counting.count([Uses(use.token_id, use.count, use.last_used_at) for use in uses])
+
+    async def _owner(self, token_id: str) -> Whose | None:
+        return await self._pointers.find(self._names.to_token(token_id))
+
+    async def _count(self, whose: Whose, uses: Sequence[Uses[str]]) -> None:
+        keys = [self._names.answer(whose), self._names.place(whose), self._names.history(whose)]
+        arguments = [argument for use in uses for argument in (use.token_id, use.number, to_micros(use.last))]
+        await self._database.run(_USES, keys, *arguments)
 
     # --- what is known without the secrets
 
