@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import logging
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,13 +27,16 @@ from servers.proxy import FaultProxy
 from servers.redis_groups import Cluster, Watched
 from servers.redis_server import Redis
 from tokenkeep import AsyncTokenIssuer, AsyncTokenVault, IssuedToken, KeyRing, NewToken, TokenIssuer, TokenVault
+from tokenkeep._stepping import run
 from tokenkeep.errors import ConfigurationError, SchemaMismatch, StoreError, StoreUnavailable
 from tokenkeep.model import Action
 from tokenkeep.stores.redis.client import AT_ONCE
 from tokenkeep.stores.redis.lines import Lines
 from tokenkeep.stores.redis.store.database import Database
 from tokenkeep.stores.redis.store.names import Names, Whose
+from tokenkeep.stores.redis.store.opening import open_redis
 from tokenkeep.stores.redis.store.scripts import Script
+from tokenkeep.stores.redis.store.sweeping import Sweep
 from tokenkeep.stores.redis.store.tokens import _USES as USES
 from tokenkeep.testing import FakeClock, FakeProvider, RenewingProvider, faces
 
@@ -255,7 +260,9 @@ BOUND: Final = 15.0
 """Seconds for a store, an issue and a revocation during a failover: 5 of looking for the server again in each."""
 
 
-def test_a_master_of_the_cluster_killed_in_the_middle_loses_no_token_that_it_had_passed_on(keys: KeyRing) -> None:
+# On a busy machine redis-py's asynchronous cluster client drops a connection that timed out and does not close it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_master_of_the_cluster_killed_in_the_middle_loses_no_token_that_it_had_passed_on(keys: KeyRing) -> None:
     with Cluster.running() as cluster:
         url = f"{cluster.url}?timeout=1"
         with (
@@ -269,14 +276,35 @@ def test_a_master_of_the_cluster_killed_in_the_middle_loses_no_token_that_it_had
             for issued in ended:
                 assert issuer.revoke(issued)
             passed_on(cluster)
-            writers = written(vault, issuer, 60, cluster.master_of(NAMES.place(Whose.of("default", "early 1"))).kill)
+            kill = cluster.master_of(NAMES.place(Whose.of("default", "early 1"))).kill
+            async with AsyncTokenVault.open(url, keys=keys, providers=[FakeProvider()]) as reading:
+                done = asyncio.Event()
+                reader = asyncio.ensure_future(read_all_the_time(reading, before, done))
+                writers = await asyncio.to_thread(written, vault, issuer, 60, kill)
+                done.set()
+                assert await reader < BOUND
+                for user, token in before.items():
+                    read = await reading.get_valid(user)
+                    assert read is not None
+                    assert read.access_token.reveal() == token
             assert max(writer.longest for writer in writers) < BOUND
-            for user, token in before.items():
-                read = vault.get_valid(user)
-                assert read is not None
-                assert read.access_token.reveal() == token
             assert [issued.id for issued in ended if issuer.verify(bearer(issued)) is not None] == []
             assert vault.statistics("early 1").total_tokens == 1
+    gc.collect()
+
+
+async def read_all_the_time(vault: AsyncTokenVault, right: dict[str, str], done: asyncio.Event) -> float:
+    """Read until it is done; return how long the longest call took. None gives a wrong token, or none."""
+    longest = 0.0
+    while not done.is_set():
+        for user, token in right.items():
+            began = time.perf_counter()
+            with suppress(StoreUnavailable):
+                read = await vault.get_valid(user)
+                assert read is not None
+                assert read.access_token.reveal() == token
+            longest = max(longest, time.perf_counter() - began)
+    return longest
 
 
 def passed_on(cluster: Cluster) -> None:
@@ -445,13 +473,13 @@ def test_uses_that_could_be_counted_are_not_counted_again_when_others_could_not(
     with TokenVault.open(redis_url, providers=[FakeProvider()], keys=keys) as vault:
         for user in ("alice", "bob"):
             vault.get_or_create(user)
-        run, away = Database.run, NAMES.place(Whose.of("default", "bob"))
+        do, away = Database.run, NAMES.place(Whose.of("default", "bob"))
 
         async def failing(database: Database, script: Script, keys: list[bytes], *arguments: Any) -> Any:
             if script is USES and away in keys:
                 msg = "away"
                 raise StoreUnavailable(msg)
-            return await run(database, script, keys, *arguments)
+            return await do(database, script, keys, *arguments)
 
         with monkeypatch.context() as patch:
             patch.setattr(Database, "run", failing)
@@ -558,6 +586,23 @@ def test_a_sweep_goes_over_every_server_and_every_user_once(
         assert {key.rpartition(b":")[2] for key in left} <= {b"a", b"keys", b"schema"} | answers(left)
 
 
+def test_a_sweep_finds_everything_when_the_server_is_killed_in_the_middle(own_redis: Redis) -> None:
+    backend = open_redis(own_redis.url(0), asynchronous=False, actor="me", clock=None).backend
+    database: Database = backend.keys._database  # type: ignore[attr-defined]
+    with own_redis.connect() as client:
+        places = [NAMES.place(Whose.of("default", f"user {number}")) for number in range(3000)]
+        client.mset(dict.fromkeys(places, b""))
+    sweep = Sweep(database, NAMES.every(b"a", "default"))
+    found: list[bytes] = []
+    while (place := run(sweep.next())) is not None:
+        found.append(place)
+        if len(found) == 400:
+            own_redis.kill()
+            own_redis.restart()
+    assert sorted(found) == sorted(places)
+    run(backend.health.close())
+
+
 def masters_keys(cluster: Cluster, node: Any, prefix: str) -> list[bytes]:
     if cluster.said(node, "INFO")["role"] != "master":
         return []
@@ -643,8 +688,6 @@ def test_a_setting_of_redis_that_loses_data_is_said(
 
 def settings_alone(vault: TokenVault) -> tuple[str, ...]:
     """Ask past `status`, which counts keys first, and for that needs INFO."""
-    from tokenkeep._stepping import run  # noqa: PLC0415  # what the sync face does
-
     warnings: tuple[str, ...] = run(vault._opened._backend.health.warnings())
     return warnings
 

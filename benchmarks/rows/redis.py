@@ -1,4 +1,4 @@
-"""get_valid behind a Redis tier: a hit, opened; and the page's hybrid class on the same server."""
+"""get_valid behind a Redis tier beside the page's hybrid class, and Redis as the store beside plain redis-py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from benchmarks import workload
 from benchmarks.harness import Line, Setting, interleaved, least, most, per_call, quiet
-from tokenkeep import NewToken, TokenVault
+from tokenkeep import NewToken, TokenIssuer, TokenVault
 
 USERS: Final = [f"user-{n:04}" for n in range(200)]
 TOKEN: Final = "eyJ" + "a" * 297
@@ -81,6 +81,37 @@ def measure(setting: Setting) -> Iterator[Line]:
             yield rounds.gain("get_valid, Redis hit, one caller", OURS, PAGE, least(2))
             yield rounds.cost("get_valid, Redis hit, one caller", OURS, RAW)
             yield from with_threads(vault, page, setting.runs)
+    with server(setting.folder, "--appendonly", "yes") as url:
+        yield from as_the_store(setting, url)
+
+
+def as_the_store(setting: Setting, url: str) -> Iterator[Line]:
+    """What every request asks for, beside a GET of as many bytes and the write of a key."""
+    with (
+        redis.Redis.from_url(url) as client,
+        TokenVault.open(url, keys=setting.keys) as vault,
+        TokenIssuer.open(url, lifetime=timedelta(hours=1), keys=setting.keys) as issuer,
+    ):
+        bearers = []
+        for user in USERS:
+            client.set(f"raw:{user}", TOKEN)
+            vault.store(user, NewToken(TOKEN, expires_in=24 * 3600), provider="p")
+            issued = issuer.issue(user).token
+            assert issued is not None
+            bearers.append(issued.reveal())
+        rounds = interleaved(
+            {
+                "verify": lambda: per_call(issuer.verify, workload.picked(bearers, CALLS)),
+                "get_valid": lambda: per_call(getting(vault), workload.picked(USERS, CALLS)),
+                "issue": lambda: per_call(issuer.issue, workload.picked(USERS, CALLS // 10)),
+                "GET": lambda: per_call(lambda user: client.get(f"raw:{user}"), workload.picked(USERS, CALLS)),
+                "SET": lambda: per_call(lambda user: client.set(user, TOKEN), workload.picked(USERS, CALLS // 10)),
+            },
+            runs=setting.runs,
+        )
+        yield rounds.cost("verify, Redis as the store", "verify", "GET")
+        yield rounds.cost("get_valid, Redis as the store", "get_valid", "GET")
+        yield rounds.cost("issue, Redis as the store", "issue", "SET")
 
 
 def getting(vault: TokenVault) -> Callable[[str], object]:
@@ -138,12 +169,12 @@ def crowd(get: Callable[[str], object], user: str) -> float:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """A Redis of our own that keeps nothing."""
+def server(folder: Path, *options: str) -> Iterator[str]:
+    """A Redis of our own that keeps nothing, unless it is told to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port) as client:

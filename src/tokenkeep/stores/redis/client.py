@@ -25,7 +25,10 @@ PATIENCE: Final = 0.1
 """Seconds for each wait on a socket: to connect, to be answered."""
 
 AT_ONCE: Final = 100
-"""How many questions are under way at once, each on a connection of its own; others wait for their turn."""
+"""How many questions an event loop has under way at once, each on a connection of its own; others wait.
+
+Threads are few: each may have one.
+"""
 
 
 class Busy(Exception):
@@ -41,7 +44,7 @@ class Clients:
         self._in_cluster = address.form == "cluster"
         self._patience = address.timeout or PATIENCE
         self._lock = threading.Lock()
-        self._gate: Any = None
+        self._gate: asyncio.Semaphore | None = None
         self._client: Any = None
         self._lines: Lines | None = None
         self._parts: dict[int, Any] = {}
@@ -74,10 +77,9 @@ class Clients:
 
     async def _in_turn(self, ask: Callable[..., Any], *words: str | bytes) -> Any:
         gate = self._gate
-        if self._asynchronous:
-            async with gate:
-                return await settle(ask(*words))
-        with gate:
+        if gate is None:
+            return await settle(ask(*words))
+        async with gate:
             return await settle(ask(*words))
 
     async def nodes(self) -> list[Any]:
@@ -99,7 +101,7 @@ class Clients:
                 self._client = self._lines = None
                 client = self._connect()
                 self._lines = None if self._in_cluster else Lines(client.connection_pool)
-                self._gate = asyncio.Semaphore(AT_ONCE) if self._asynchronous else threading.Semaphore(AT_ONCE)
+                self._gate = asyncio.Semaphore(AT_ONCE) if self._asynchronous else None
                 self._client, self._loop = client, loop
                 self._parts = _parts_of(client) if self._in_cluster and not self.asynchronous else {}
             return self._client
@@ -151,7 +153,7 @@ def _connecting(address: Address, *, asynchronous: bool) -> Callable[[], Any]:
         "protocol": 2,
         "driver_info": None,
         "retry": retry(NoBackoff(), 0),
-        "max_connections": 2 * AT_ONCE,
+        "max_connections": 2 * AT_ONCE if asynchronous else 1 << 31,
     }
     if address.tls:
         options |= {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True, **address.files}
