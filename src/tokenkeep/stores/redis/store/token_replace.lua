@@ -1,11 +1,17 @@
 -- Put new tokens of one account in place of the old, and give the lease back.
 -- KEYS[1] the user's tokens   KEYS[2] history   KEYS[3] its order   KEYS[4] the trail
--- ARGV[1] provider   ARGV[2] owner   ARGV[3] fence   ARGV[4] events   then eleven for each token:
--- slot, id, version, document, access, refresh, key, made at, end, uses, last use
-local place, history, order, provider = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
-if not is_mine(place, provider, ARGV[2], ARGV[3]) then
-  local id = ARGV[6] -- is it what this very change did, when its answer was lost?
-  return math.max(redis.call('HEXISTS', place, 'T' .. id), redis.call('HEXISTS', history, 'D' .. id))
+-- ARGV[1] provider   ARGV[2] owner, or nothing without a lease   ARGV[3] fence   ARGV[4] events
+-- then eleven for each token: slot, id, version, document, access, refresh, key, made at, end, uses, last use
+local place, history, order, provider, owner = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
+if redis.call('HEXISTS', place, 'T' .. ARGV[6]) == 1 or redis.call('HEXISTS', history, 'D' .. ARGV[6]) == 1 then
+  return 1 -- this very change did it, when its answer was lost
+end
+if owner ~= '' and not is_mine(place, provider, owner, ARGV[3]) then
+  return 0
+end
+if owner == '' and (redis.call('HEXISTS', place, 'owner:' .. provider) == 1
+  or redis.call('HEXISTS', place, 'begun:' .. provider) == 1) then
+  return 0
 end
 for begin = 5, #ARGV, 11 do
   if tonumber(redis.call('HGET', place, 'V' .. ARGV[begin]) or '0') >= tonumber(ARGV[begin + 2]) then
@@ -23,8 +29,12 @@ for begin = 5, #ARGV, 11 do
     end
   end
 end
-free(place, provider)
-settle(place, provider)
+if owner == '' then -- an attempt that began before cannot land after this
+  redis.call('HINCRBY', place, 'fence:' .. provider, 1)
+else
+  free(place, provider)
+  settle(place, provider)
+end
 redis.call('HDEL', place, 'failures:' .. provider, 'failed_fence:' .. provider, 'failure:' .. provider,
   'reason:' .. provider, 'retry_at:' .. provider)
 note(KEYS[4], cjson.decode(ARGV[4]))

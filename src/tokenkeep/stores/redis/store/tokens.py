@@ -8,7 +8,7 @@ from typing import Final
 
 from tokenkeep._kept import Kept
 from tokenkeep.model import Account, Statistics, TokenInfo
-from tokenkeep.ports import Entry, Lease, TokenRecord, Use
+from tokenkeep.ports import Entry, Lease, Right, TokenRecord, Use
 from tokenkeep.stores.redis.store.audit import RedisAudit
 from tokenkeep.stores.redis.store.counting import Counting, Uses
 from tokenkeep.stores.redis.store.database import Argument, Database
@@ -91,17 +91,15 @@ class RedisTokens:
 
     # --- changing
 
-    async def replace(self, records: Sequence[TokenRecord], lease: Lease, entries: Sequence[Entry]) -> bool:
-        account = lease.account
+    async def replace(self, records: Sequence[TokenRecord], right: Right, entries: Sequence[Entry]) -> bool:
+        account = right.account
         whose = Whose.of(account.namespace, account.user_id)
         leading = [self._names.to_token(new.id) for new in records]
         await self._pointers.put(leading, whose)
         arguments = [argument for new in records for argument in token_arguments(new)]
         events = self._audit.events(account.provider, entries)
         keys = [*self._tokens_of(whose), self._names.trail(whose)]
-        is_there = bool(
-            await self._database.run(_REPLACE, keys, account.provider, lease.owner, lease.fence, events, *arguments)
-        )
+        is_there = bool(await self._database.run(_REPLACE, keys, account.provider, *_shown(right), events, *arguments))
         if not is_there:
             await self._pointers.remove(leading)
         return is_there
@@ -219,6 +217,11 @@ class RedisTokens:
                 for whose, arguments in by_user.items()
             ]
         )
+
+
+def _shown(right: Right) -> tuple[str, int | str]:
+    """Return owner and fence of a lease; nothing where nobody holds it."""
+    return (right.owner, right.fence) if isinstance(right, Lease) else ("", "")
 
 
 def _newest(infos: list[TokenInfo], limit: int) -> list[TokenInfo]:
