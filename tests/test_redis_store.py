@@ -28,7 +28,7 @@ from servers.redis_groups import Cluster, Watched
 from servers.redis_server import Redis
 from tokenkeep import AsyncTokenIssuer, AsyncTokenVault, IssuedToken, KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
-from tokenkeep.errors import ConfigurationError, SchemaMismatch, StoreError, StoreUnavailable
+from tokenkeep.errors import ConfigurationError, ProviderRejected, SchemaMismatch, StoreError, StoreUnavailable
 from tokenkeep.model import Action
 from tokenkeep.stores.redis.client import AT_ONCE
 from tokenkeep.stores.redis.lines import Lines
@@ -252,8 +252,8 @@ def test_what_was_acknowledged_outlives_a_redis_that_is_killed(own_redis: Redis,
         TokenVault.open(url, keys=keys, providers=[FakeProvider()]) as vault,
         TokenIssuer.open(url, lifetime=HOUR, keys=keys) as issuer,
     ):
-        writers = written(vault, issuer, 300, crash)
-        assert_nothing_undone(vault, issuer, writers, 600)
+        writers = written(vault, issuer, 200, crash)
+        assert_nothing_undone(vault, issuer, writers, 400)
 
 
 BOUND: Final = 15.0
@@ -741,6 +741,44 @@ def test_a_bad_url_is_refused_with_the_way_out_and_without_the_password(url: str
     with pytest.raises(ConfigurationError) as refused:
         TokenVault.open(url, keys=keys)
     assert "hunter2" not in str(refused.value)
+
+
+async def test_a_url_of_the_wrong_form_is_told_which_is_right(
+    redis_url: str, redis_cluster: Cluster, keys: KeyRing, face: faces.Face
+) -> None:
+    single = redis_url.replace("redis://", "redis+cluster://").rpartition("/")[0]
+    member = f"redis://{redis_cluster.nodes[0].host}:{redis_cluster.nodes[0].port}/0"
+    for url, said in ((single, "write the URL as redis://"), (member, r"redis\+cluster://")):
+        with pytest.raises(StoreError, match=said):
+            await used(faces.open_vault(face, url, keys=keys, providers=[FakeProvider()]))
+
+
+async def used(vault: AsyncTokenVault) -> None:
+    async with vault:
+        for number in range(9):
+            await vault.get_or_create(f"user {number}")
+
+
+def test_a_cluster_that_is_gone_is_an_error_of_ours(keys: KeyRing) -> None:
+    url = "redis+cluster://127.0.0.1:1,127.0.0.1:2?retry_timeout=0.2"
+    with pytest.raises(StoreUnavailable, match="cannot be reached") as refused:
+        TokenVault.open(url, keys=keys).__enter__()
+    assert "127.0.0.1" not in repr(refused.value)
+
+
+def test_text_that_utf_8_cannot_hold_comes_back_or_is_replaced(redis_url: str, keys: KeyRing) -> None:
+    provider = FakeProvider()
+    provider.fail("alice", ProviderRejected("broken \ud800 text"))
+    with TokenVault.open(redis_url, providers=[provider], keys=keys) as vault:
+        with pytest.raises(ProviderRejected):
+            vault.get_or_create("alice")
+        assert vault.audit_trail("alice")[0].detail["reason"] == "broken \ud800 text"
+        with pytest.raises(ProviderRejected, match="broken \\? text"):
+            vault.get_or_create("alice")
+        vault.store("alice", NewToken("t", metadata={"näme": "🗝 \u0000 \x7f"}))
+        read = vault.get_valid("alice")
+        assert read is not None
+        assert read.metadata == {"näme": "🗝 \u0000 \x7f"}
 
 
 @pytest.mark.parametrize(

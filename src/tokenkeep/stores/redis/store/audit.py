@@ -12,7 +12,7 @@ from tokenkeep.stores.redis.store.database import Database
 from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.scripts import script
 from tokenkeep.stores.redis.store.sweeping import Sweeps
-from tokenkeep.stores.redis.store.values import from_json, from_micros, pairs, suspicion, to_json, to_micros
+from tokenkeep.stores.redis.store.values import for_script, from_json, from_micros, pairs, suspicion, to_json, to_micros
 
 _NOTE: Final = script("audit_note")
 _CLEAR: Final = script("audit_clear")
@@ -31,11 +31,11 @@ class RedisAudit:
 
     def event(self, provider: str, entry: Entry) -> str:
         """Return an event for a script."""
-        return to_json(self._event(provider, entry))
+        return for_script(self._event(provider, entry))
 
     def events(self, provider: str, entries: Sequence[Entry]) -> str:
         """Return events for a script."""
-        return to_json([self._event(provider, entry) for entry in entries])
+        return for_script([self._event(provider, entry) for entry in entries])
 
     def _event(self, provider: str, entry: Entry) -> Event:
         return [

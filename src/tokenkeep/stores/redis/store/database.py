@@ -126,4 +126,4 @@ class Database:
 def _bytes(word: Argument) -> bytes:
     if isinstance(word, bytes):
         return word
-    return word.encode() if isinstance(word, str) else b"%d" % word
+    return word.encode(errors="replace") if isinstance(word, str) else b"%d" % word

@@ -34,9 +34,14 @@ def time_or_none(value: int | bytes | None) -> datetime | None:
     return None if value is None else from_micros(value)
 
 
-def to_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
-    """Return a value as text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def to_json(value: Mapping[str, Any]) -> str:
+    """Return a value as text, in ASCII: what JSON can hold of a string is more than UTF-8 can."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def for_script(events: Sequence[Any]) -> str:
+    """Return texts in lists as what a script reads; it does not read every escape that JSON knows."""
+    return json.dumps(events, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_json(text: bytes | str) -> dict[str, Any]:
