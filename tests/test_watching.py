@@ -65,6 +65,7 @@ class Way(NamedTuple):
 WAYS: Final = (
     *("file/sync", "file/async", "psycopg/sync", "psycopg/async", "asyncpg/async"),
     *("mongo/sync", "mongo/async", "redis/sync", "redis/async"),
+    *("redis-itself/sync", "redis-itself/async"),
 )
 SERVERS: Final = [way for way in WAYS if not way.startswith("file")]
 
@@ -79,6 +80,9 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
     elif kind == "redis":
         server = request.getfixturevalue("redis_server")
         options |= {"url": request.getfixturevalue("mariadb_url"), "cache": request.getfixturevalue("redis_url")}
+    elif kind == "redis-itself":
+        server = request.getfixturevalue("redis_server")
+        options["url"] = request.getfixturevalue("redis_url")
     elif kind == "mongo":
         server = request.getfixturevalue("mongo_server")
         options["url"] = request.getfixturevalue("mongo_url")

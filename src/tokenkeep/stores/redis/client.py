@@ -87,7 +87,7 @@ class Clients:
         client = self.client()
         if not self._in_cluster:
             return [client]
-        if self._asynchronous:
+        if self.asynchronous:
             await client.initialize()
             return list(client.get_primaries())
         return [client.get_redis_connection(node) for node in client.get_primaries()]
@@ -101,7 +101,7 @@ class Clients:
                 self._client = self._lines = None
                 client = self._connect()
                 self._lines = None if self._in_cluster else Lines(client.connection_pool)
-                self._gate = asyncio.Semaphore(AT_ONCE) if self._asynchronous else None
+                self._gate = asyncio.Semaphore(AT_ONCE) if self.asynchronous else None
                 self._client, self._loop = client, loop
                 self._parts = _parts_of(client) if self._in_cluster and not self.asynchronous else {}
             return self._client

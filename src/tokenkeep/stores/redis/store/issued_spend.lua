@@ -33,7 +33,8 @@ if spent then
     return 'refused'
   end
 end
+local events = cjson.decode(ARGV[6])
 redis.call('HSET', issued, 'S' .. id, spent or ARGV[2], 'N' .. id, successors + 1)
 issue(issued, KEYS[2], KEYS[3], 7)
-note(KEYS[4], cjson.decode(ARGV[6]))
+note(KEYS[4], events)
 return 'done'

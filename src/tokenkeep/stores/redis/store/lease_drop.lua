@@ -7,6 +7,7 @@ return once(KEYS[1], function()
   if not is_mine(place, provider, ARGV[2], ARGV[3]) then
     return 0
   end
+  local events = cjson.decode(ARGV[5])
   free(place, provider)
   if ARGV[6] == '' then
     return 1
@@ -20,6 +21,6 @@ return once(KEYS[1], function()
   else
     redis.call('HSET', place, 'retry_at:' .. provider, whole(moment(ARGV[4]) + tonumber(ARGV[8])))
   end
-  note(KEYS[3], cjson.decode(ARGV[5]))
+  note(KEYS[3], events)
   return 1
 end)

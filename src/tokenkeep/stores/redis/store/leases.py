@@ -41,7 +41,7 @@ class RedisLeases:
         return b"" if self._clock is None else to_micros(self._clock.now())
 
     def _place(self, account: Account) -> bytes:
-        return self._database.names.place(Whose.of(account.namespace, account.user_id))
+        return self._database.names.place_of(account)
 
     async def lease_state(self, account: Account) -> LeaseState:
         row = await self._database.run(_STATE, [self._place(account)], account.provider, self._now())

@@ -9,6 +9,8 @@ from secrets import token_hex
 from typing import Final, NamedTuple
 
 from tokenkeep.errors import ConfigurationError
+from tokenkeep.model import Account
+from tokenkeep.stores.redis.bell import channel_of
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NAMESPACE_BYTES: Final = 16
@@ -54,10 +56,15 @@ class Names:
         self.base: Final = f"{prefix}:store:".encode()
         self.schema: Final = self.base + b"schema"
         self.keys: Final = self.base + b"keys"
+        self.channel: Final = channel_of(prefix)
 
     def place(self, whose: Whose) -> bytes:
         """Tokens in place, and leases."""
         return b"%s{%s}:a" % (self.base, whose.tag)
+
+    def place_of(self, account: Account) -> bytes:
+        """Tokens in place of the user of an account."""
+        return self.place(Whose.of(account.namespace, account.user_id))
 
     def history(self, whose: Whose) -> bytes:
         """Tokens that were in place."""

@@ -8,6 +8,7 @@ from typing import Final
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.ports import Clock, OpenedStore
 from tokenkeep.stores.redis.address import parsed
+from tokenkeep.stores.redis.bell import RedisBell
 from tokenkeep.stores.redis.client import Clients
 from tokenkeep.stores.redis.store.backend import redis_backend
 from tokenkeep.stores.redis.store.database import Database
@@ -43,4 +44,6 @@ def open_redis(url: str, *, asynchronous: bool, actor: str, clock: Clock | None)
         patience=RETRY if address.retry_timeout is None else address.retry_timeout,
     )
     link = () if address.tls or address.is_local else (_UNVERIFIED,)
-    return OpenedStore(backend=redis_backend(database, actor=actor, clock=clock, link=link))
+    backend = redis_backend(database, actor=actor, clock=clock, link=link)
+    bell = RedisBell(address, database.names.place_of, asynchronous=asynchronous)
+    return OpenedStore(backend=replace(backend, bell=bell))

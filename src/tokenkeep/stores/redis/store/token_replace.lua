@@ -1,9 +1,10 @@
 -- Put new tokens of one account in place of the old, and give the lease back.
 -- KEYS[1] the user's tokens   KEYS[2] history   KEYS[3] its order   KEYS[4] the trail
 -- ARGV[1] provider   ARGV[2] owner, or nothing without a lease   ARGV[3] fence   ARGV[4] events
+-- ARGV[5] the channel for whoever watches; a user that may not publish loses nothing else
 -- then eleven for each token: slot, id, version, document, access, refresh, key, made at, end, uses, last use
 local place, history, order, provider, owner = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
-if redis.call('HEXISTS', place, 'T' .. ARGV[6]) == 1 or redis.call('HEXISTS', history, 'D' .. ARGV[6]) == 1 then
+if redis.call('HEXISTS', place, 'T' .. ARGV[7]) == 1 or redis.call('HEXISTS', history, 'D' .. ARGV[7]) == 1 then
   return 1 -- this very change did it, when its answer was lost
 end
 if owner ~= '' and not is_mine(place, provider, owner, ARGV[3]) then
@@ -13,13 +14,14 @@ if owner == '' and (redis.call('HEXISTS', place, 'owner:' .. provider) == 1
   or redis.call('HEXISTS', place, 'begun:' .. provider) == 1) then
   return 0
 end
-for begin = 5, #ARGV, 11 do
+for begin = 6, #ARGV, 11 do
   if tonumber(redis.call('HGET', place, 'V' .. ARGV[begin]) or '0') >= tonumber(ARGV[begin + 2]) then
     return 0
   end
 end
+local events = cjson.decode(ARGV[4]) -- whatever can fail does so before anything is written
 local letters = {'I', 'V', 'D', 'A', 'B', 'K', 'C', 'E', 'U', 'L'}
-for begin = 5, #ARGV, 11 do
+for begin = 6, #ARGV, 11 do
   local slot, id = ARGV[begin], ARGV[begin + 1]
   bury(place, history, order, slot, 'replaced', ARGV[begin + 7])
   redis.call('HSET', place, 'T' .. id, slot)
@@ -37,5 +39,6 @@ else
 end
 redis.call('HDEL', place, 'failures:' .. provider, 'failed_fence:' .. provider, 'failure:' .. provider,
   'reason:' .. provider, 'retry_at:' .. provider)
-note(KEYS[4], cjson.decode(ARGV[4]))
+note(KEYS[4], events)
+redis.pcall('PUBLISH', ARGV[5], place)
 return 1

@@ -3,11 +3,11 @@
 -- ARGV[1] provider   ARGV[2] how its slots begin   ARGV[3] the event, for any token
 local place, provider = KEYS[2], ARGV[1]
 return once(KEYS[1], function()
+  local event = cjson.decode(ARGV[3])
   if redis.call('HEXISTS', place, 'fence:' .. provider) == 1 then
     free(place, provider)
     redis.call('HINCRBY', place, 'fence:' .. provider, 1)
   end
-  local event = cjson.decode(ARGV[3])
   local found = slots(place, ARGV[2])
   for _, slot in ipairs(found) do
     note(KEYS[5], {about(event, bury(place, KEYS[3], KEYS[4], slot, 'revoked', event[4]))})

@@ -99,7 +99,8 @@ class RedisTokens:
         arguments = [argument for new in records for argument in token_arguments(new)]
         events = self._audit.events(account.provider, entries)
         keys = [*self._tokens_of(whose), self._names.trail(whose)]
-        is_there = bool(await self._database.run(_REPLACE, keys, account.provider, *_shown(right), events, *arguments))
+        shown = (account.provider, *_shown(right), events, self._names.channel)
+        is_there = bool(await self._database.run(_REPLACE, keys, *shown, *arguments))
         if not is_there:
             await self._pointers.remove(leading)
         return is_there
