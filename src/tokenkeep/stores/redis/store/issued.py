@@ -32,6 +32,9 @@ _PURGE: Final = script("issued_purge")
 _TOGETHER: Final = 1000
 """Tokens that are revoked by one script."""
 
+_CLEARED: Final = 500
+"""Tokens that are deleted by one script; the server does nothing else meanwhile."""
+
 _KEPT: Final = 10_000
 """How many tokens are remembered in decoded form, to be handed out again while they read the same."""
 
@@ -172,12 +175,12 @@ class RedisIssued:
         sweep = self._sweeps.take(after or None, self._names.every(b"x", namespace))
         looked_at = deleted = 0
         while looked_at < limit and (by_end := await sweep.next()) is not None:
-            whose = self._names.whose(by_end)
-            gone = await self._database.run(_PURGE, self._keys(whose)[:3], to_micros(before), limit - deleted)
+            keys = self._keys(self._names.whose(by_end))[:3]
+            gone = await self._database.run(_PURGE, keys, to_micros(before), _CLEARED)
             await self._pointers.remove([self._names.to_issued(token_id) for token_id in gone])
             deleted += len(gone)
             looked_at += len(gone) + 1
-            if deleted >= limit:
+            if len(gone) == _CLEARED:
                 sweep.put_back(by_end)
         if looked_at < limit:
             return deleted, None
