@@ -12,7 +12,7 @@ import pytest
 
 from servers.postgres import Postgres
 from tokenkeep import AsyncTokenIssuer, AsyncTokenVault, KeyRing, NewToken, TokenIssuer
-from tokenkeep.stores.sql.coalescing import Coalescer, Key, Row
+from tokenkeep.stores.sql.wire.coalescing import Coalescer, Key, Row
 from tokenkeep.testing import FakeProvider
 
 HOUR = timedelta(hours=1)

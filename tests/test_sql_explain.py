@@ -14,7 +14,7 @@ from servers.common import Database as Fresh
 from servers.mariadb import MariaDB
 from servers.postgres import Postgres
 from tokenkeep.stores.sql.backend import sql_backend
-from tokenkeep.stores.sql.engine import EngineDatabase
+from tokenkeep.stores.sql.servers.engine import EngineDatabase
 
 ROWS = 1_000_000
 MARIADB_ROWS = 100_000

@@ -30,7 +30,7 @@ from tokenkeep.stores.sql.migrating import Migrations
 from tokenkeep.stores.sql.naming import Naming
 from tokenkeep.stores.sql.partitioning import Partitioning
 from tokenkeep.stores.sql.roles import role_statements
-from tokenkeep.stores.sql.wire import Question
+from tokenkeep.stores.sql.wire.question import Question
 from tokenkeep.testing import FakeClock
 from tokenkeep.testing.conformance import IssuerConformance
 

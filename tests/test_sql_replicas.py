@@ -16,9 +16,9 @@ from sql_ways import WAYS, Way
 from tokenkeep import KeyRing, NewToken
 from tokenkeep.errors import ConfigurationError, StoreUnavailable
 from tokenkeep.model import Action
-from tokenkeep.stores.sql import replica
-from tokenkeep.stores.sql.address import Address
 from tokenkeep.stores.sql.opening import open_mariadb, open_postgresql
+from tokenkeep.stores.sql.servers import replica
+from tokenkeep.stores.sql.servers.address import Address
 from tokenkeep.testing import faces
 
 HOUR = timedelta(hours=1)
@@ -88,7 +88,7 @@ async def lagging(servers: Pair, way: Way) -> Any:
 
 
 def test_only_a_primary_can_be_asked_for() -> None:
-    from tokenkeep.stores.sql import postgresql  # noqa: PLC0415  # as an opening does
+    from tokenkeep.stores.sql.servers import postgresql  # noqa: PLC0415  # as an opening does
 
     for wanted in ("any", "standby", "prefer-standby", "read-only"):
         address = Address.read(f"postgresql://h1,h2/x?target_session_attrs={wanted}", "")

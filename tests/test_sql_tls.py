@@ -18,8 +18,8 @@ from servers.postgres import Postgres
 from sql_ways import WAYS
 from tokenkeep import KeyRing, NewToken
 from tokenkeep.errors import StoreUnavailable
-from tokenkeep.stores.sql import tls
-from tokenkeep.stores.sql.address import Address
+from tokenkeep.stores.sql.servers import tls
+from tokenkeep.stores.sql.servers.address import Address
 from tokenkeep.testing import FakeProvider, faces
 
 
@@ -118,7 +118,7 @@ async def test_mariadb_is_verified_by_the_right_authority_and_refused_by_another
     ],
 )
 def test_a_link_that_leaves_the_machine_unverified_is_said(url: str, warned: bool) -> None:
-    from tokenkeep.stores.sql import mariadb, postgresql  # noqa: PLC0415  # two modules of one shape
+    from tokenkeep.stores.sql.servers import mariadb, postgresql  # noqa: PLC0415  # two modules of one shape
 
     module = postgresql if url.startswith("postgresql") else mariadb
     link = module.Link(Address.read(url, "an example"), asynchronous="asyncpg" in url)

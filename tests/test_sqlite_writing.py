@@ -20,8 +20,8 @@ from tokenkeep._stepping import run
 from tokenkeep.errors import StoreUnavailable
 from tokenkeep.stores.sql.database import Transaction
 from tokenkeep.stores.sql.errors import Conflict
-from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
-from tokenkeep.stores.sql.sqlite_writing import Job
+from tokenkeep.stores.sql.sqlite.database import SqliteDatabase
+from tokenkeep.stores.sql.sqlite.writing import Job
 
 METADATA = MetaData()
 WORD = Table("word", METADATA, Column("id", Integer, primary_key=True), Column("text", String, unique=True))

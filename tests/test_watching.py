@@ -32,8 +32,8 @@ from tokenkeep import AcquiredToken, AsyncTokenVault, KeyRing, NewToken, TokenVa
 from tokenkeep.errors import StoreUnavailable
 from tokenkeep.ports import Bell
 from tokenkeep.stores.mongo.bell import ONLY_KEYS
-from tokenkeep.stores.sql.address import Address
-from tokenkeep.stores.sql.postgresql import EXAMPLE, Link, open_bell
+from tokenkeep.stores.sql.servers.address import Address
+from tokenkeep.stores.sql.servers.postgresql import EXAMPLE, Link, open_bell
 from tokenkeep.testing import faces
 from tokenkeep.testing.canary import Canary
 

@@ -53,7 +53,7 @@ def _adopt_table(url: str, table: str, progress: Progress) -> int:
     from sqlalchemy import MetaData, Table, create_engine  # noqa: PLC0415  # drivers are lazy
     from sqlalchemy.exc import NoSuchTableError  # noqa: PLC0415  # the same
 
-    from tokenkeep.stores.sql.address import parsed  # noqa: PLC0415  # the same
+    from tokenkeep.stores.sql.servers.address import parsed  # noqa: PLC0415  # the same
 
     address = parsed(url, "sqlite:///app.db")
     dialect = address.get_backend_name()

@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tokenkeep.errors import StoreUnavailable
 from tokenkeep.importing.entries import Entry, Origin
 from tokenkeep.importing.seed_page import entry_at
-from tokenkeep.stores.sql import postgresql
-from tokenkeep.stores.sql.address import Address
+from tokenkeep.stores.sql.servers import postgresql
+from tokenkeep.stores.sql.servers.address import Address
 from tokenkeep.upstox_storage._takeover import ERASED, OldRow, OldTokens
 
 

@@ -11,10 +11,10 @@ from tokenkeep.stores.sql.keys import SqlKeys
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.naming import Naming
 from tokenkeep.stores.sql.partitions import SqlPartitions
-from tokenkeep.stores.sql.sqlite_reading import FileReader
+from tokenkeep.stores.sql.sqlite.reading import FileReader
 from tokenkeep.stores.sql.tokens import SqlTokens
 from tokenkeep.stores.sql.transfer import SqlTransfer
-from tokenkeep.stores.sql.wire import Wire
+from tokenkeep.stores.sql.wire.question import Wire
 
 
 def sql_backend(

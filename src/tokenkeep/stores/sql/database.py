@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Dialect, Executable
 
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.repeating import Doubt
-from tokenkeep.stores.sql.replica import Replica
+from tokenkeep.stores.sql.servers.replica import Replica
 
 type Values = Mapping[str, Any]
 type Parameters = Values | Sequence[Values]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.stores.sql import mariadb, postgresql
-from tokenkeep.stores.sql.address import Address, parsed
 from tokenkeep.stores.sql.database import Database
-from tokenkeep.stores.sql.engine import EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
-from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
+from tokenkeep.stores.sql.servers import mariadb, postgresql
+from tokenkeep.stores.sql.servers.address import Address, parsed
+from tokenkeep.stores.sql.servers.engine import EngineDatabase
+from tokenkeep.stores.sql.sqlite.database import SqliteDatabase
 
 _SERVERS: Final = {"postgresql": postgresql, "mariadb": mariadb, "mysql": mariadb}
 

@@ -17,11 +17,11 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.durability import unsafe_settings
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.repeating import Doubt, reads, writes
-from tokenkeep.stores.sql.replica import Replica
 from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
-from tokenkeep.stores.sql.sqlite_reading import FileReader
+from tokenkeep.stores.sql.servers.replica import Replica
+from tokenkeep.stores.sql.sqlite.reading import FileReader
 from tokenkeep.stores.sql.types import MARIADB
-from tokenkeep.stores.sql.wire import Wire
+from tokenkeep.stores.sql.wire.question import Wire
 
 _VERSION: Final = "schema_version"
 _ALIVE: Final = text("SELECT 1")

@@ -17,8 +17,8 @@ from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.partitions import SqlPartitions
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import Tables
-from tokenkeep.stores.sql.sqlite_reading import FileReader
-from tokenkeep.stores.sql.wire import Wire
+from tokenkeep.stores.sql.sqlite.reading import FileReader
+from tokenkeep.stores.sql.wire.question import Wire
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""

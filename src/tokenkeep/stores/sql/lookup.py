@@ -11,11 +11,11 @@ from sqlalchemy import Select
 
 from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreError
-from tokenkeep.stores.sql.coalescing import Key, Row
 from tokenkeep.stores.sql.database import Database
-from tokenkeep.stores.sql.engine import EngineDatabase
-from tokenkeep.stores.sql.sqlite_reading import FileReader
-from tokenkeep.stores.sql.wire import Fetch, Question, Wire
+from tokenkeep.stores.sql.servers.engine import EngineDatabase
+from tokenkeep.stores.sql.sqlite.reading import FileReader
+from tokenkeep.stores.sql.wire.coalescing import Key, Row
+from tokenkeep.stores.sql.wire.question import Fetch, Question, Wire
 
 KEPT: Final = 10_000
 """How many rows are remembered in decoded form, to be handed out again while they read the same."""

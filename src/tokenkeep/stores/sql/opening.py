@@ -10,15 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.ports import Clock, OpenedStore
-from tokenkeep.stores.sql import mariadb, postgresql
-from tokenkeep.stores.sql.address import Address, parsed
 from tokenkeep.stores.sql.backend import sql_backend
-from tokenkeep.stores.sql.engine import EngineDatabase
 from tokenkeep.stores.sql.naming import Naming
-from tokenkeep.stores.sql.replica import Replica
-from tokenkeep.stores.sql.sqlite_bell import FileBell
-from tokenkeep.stores.sql.sqlite_database import SqliteDatabase
-from tokenkeep.stores.sql.sqlite_reading import FileReader
+from tokenkeep.stores.sql.servers import mariadb, postgresql
+from tokenkeep.stores.sql.servers.address import Address, parsed
+from tokenkeep.stores.sql.servers.engine import EngineDatabase
+from tokenkeep.stores.sql.servers.replica import Replica
+from tokenkeep.stores.sql.sqlite.bell import FileBell
+from tokenkeep.stores.sql.sqlite.database import SqliteDatabase
+from tokenkeep.stores.sql.sqlite.reading import FileReader
 from tokenkeep.stores.sql.types import MARIADB
 
 _SQLITE_DRIVERS: Final = {False: ("", "pysqlite"), True: ("", "aiosqlite")}

@@ -15,11 +15,11 @@ from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.leases import SqlLeases
 from tokenkeep.stores.sql.lookup import Lookup
-from tokenkeep.stores.sql.postgresql_bell import TELL, topic_of
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import IN_PLACE, Tables
-from tokenkeep.stores.sql.sqlite_reading import FileReader
-from tokenkeep.stores.sql.wire import Wire
+from tokenkeep.stores.sql.servers.postgresql_bell import TELL, topic_of
+from tokenkeep.stores.sql.sqlite.reading import FileReader
+from tokenkeep.stores.sql.wire.question import Wire
 
 
 class SqlTokens:

@@ -19,11 +19,11 @@ from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.database import Parameters, Transaction, Values
 from tokenkeep.stores.sql.errors import Phase, Place, as_ours, is_of_a_driver
 from tokenkeep.stores.sql.repeating import Doubt
-from tokenkeep.stores.sql.replica import Replica
-from tokenkeep.stores.sql.sqlite import connect
-from tokenkeep.stores.sql.sqlite_reading import Readers
-from tokenkeep.stores.sql.sqlite_writing import Job, Work, Writer
-from tokenkeep.stores.sql.statements import Statement, Statements
+from tokenkeep.stores.sql.servers.replica import Replica
+from tokenkeep.stores.sql.sqlite.connecting import connect
+from tokenkeep.stores.sql.sqlite.reading import Readers
+from tokenkeep.stores.sql.sqlite.statements import Statement, Statements
+from tokenkeep.stores.sql.sqlite.writing import Job, Work, Writer
 
 THREADS: Final = 4
 """Threads of the async face; one of them at a time writes."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenkeep.stores.sql.database import Transaction
-from tokenkeep.stores.sql.sqlite import BUSY_SECONDS
-from tokenkeep.stores.sql.sqlite_writing import Job
+from tokenkeep.stores.sql.sqlite.connecting import BUSY_SECONDS
+from tokenkeep.stores.sql.sqlite.writing import Job
 
 NOTED: Final = 10_000
 """Rows that a thread notes between two commits."""

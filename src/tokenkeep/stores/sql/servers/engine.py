@@ -16,9 +16,9 @@ from tokenkeep._stepping import settle
 from tokenkeep.errors import StoreError, StoreUnavailable
 from tokenkeep.stores.sql.database import Parameters, Transaction, Values
 from tokenkeep.stores.sql.errors import Phase, Place, Undone, as_ours, is_of_a_driver
-from tokenkeep.stores.sql.limits import Limits
 from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
-from tokenkeep.stores.sql.replica import Replica
+from tokenkeep.stores.sql.servers.limits import Limits
+from tokenkeep.stores.sql.servers.replica import Replica
 
 
 class EngineTransaction:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from tokenkeep.stores.sql.coalescing import Coalescer, Key, Row, Send
-from tokenkeep.stores.sql.wire import Fetch, Question, in_order
+from tokenkeep.stores.sql.wire.coalescing import Coalescer, Key, Row, Send
+from tokenkeep.stores.sql.wire.question import Fetch, Question, in_order
 
 LANES: Final = 2
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from tokenkeep.stores.sql.coalescing import Key, Row
-from tokenkeep.stores.sql.wire import Fetch, Question
+from tokenkeep.stores.sql.wire.coalescing import Key, Row
+from tokenkeep.stores.sql.wire.question import Fetch, Question
 
 LINES: Final = 4
 

@@ -11,8 +11,8 @@ from sqlalchemy import ARRAY, BindParameter, ColumnElement, Dialect, Select, Str
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from tokenkeep.stores.sql.coalescing import Key, Row
 from tokenkeep.stores.sql.types import Instant, Json
+from tokenkeep.stores.sql.wire.coalescing import Key, Row
 
 type Fetch = Callable[[Key], Awaitable[Row]]
 

@@ -11,12 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.stores.sql import tls
-from tokenkeep.stores.sql.address import Address
-from tokenkeep.stores.sql.postgresql_bell import AsyncpgSession, AsyncPsycopgSession, PostgresBell, PsycopgSession
-from tokenkeep.stores.sql.wire import Wire
-from tokenkeep.stores.sql.wire_asynchronous import AsyncpgLine, AsyncWire, Line, PsycopgLine
-from tokenkeep.stores.sql.wire_threads import ThreadWire
+from tokenkeep.stores.sql.servers import tls
+from tokenkeep.stores.sql.servers.address import Address
+from tokenkeep.stores.sql.servers.postgresql_bell import (
+    AsyncpgSession,
+    AsyncPsycopgSession,
+    PostgresBell,
+    PsycopgSession,
+)
+from tokenkeep.stores.sql.wire.asynchronous import AsyncpgLine, AsyncWire, Line, PsycopgLine
+from tokenkeep.stores.sql.wire.question import Wire
+from tokenkeep.stores.sql.wire.threads import ThreadWire
 
 EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 
@@ -91,11 +96,11 @@ def open_engine(link: Link, *, asynchronous: bool) -> Engine | AsyncEngine:
         _bound(engine, link)
         return engine
     if link.driver == "psycopg":
-        from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
+        from tokenkeep.stores.sql.servers import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
 
         options["connect_args"]["async_creator_fn"] = psycopg_bounded.connector(link.address.limits.statement_timeout)
     else:
-        from tokenkeep.stores.sql import asyncpg_hosts  # noqa: PLC0415  # the same
+        from tokenkeep.stores.sql.servers import asyncpg_hosts  # noqa: PLC0415  # the same
 
         options["connect_args"]["async_creator_fn"] = asyncpg_hosts.connect
     return create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
@@ -108,7 +113,7 @@ def _options(link: Link) -> dict[str, Any]:
 
 def _bound(engine: Engine, link: Link) -> None:
     """Give each connection a bound for the time of a statement, which libpq does not have."""
-    from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
+    from tokenkeep.stores.sql.servers import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: object, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -141,7 +146,7 @@ def _connect_args(link: Link, *, asynchronous: bool) -> tuple[Sequence[Any], dic
 
 def _connecting(link: Link) -> Callable[[], Any]:
     """Return what opens a connection of psycopg for threads, past the pool."""
-    from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
+    from tokenkeep.stores.sql.servers import psycopg_bounded  # noqa: PLC0415  # drivers are imported when they are wanted
 
     arguments, options = _connect_args(link, asynchronous=False)
     return partial(psycopg_bounded.connect_raw, link.address.limits.statement_timeout, *arguments, **options)
@@ -151,10 +156,10 @@ async def _connected(link: Link) -> Any:
     """Open a connection of either driver for an event loop, past the pool."""
     arguments, options = _connect_args(link, asynchronous=True)
     if link.driver == "asyncpg":
-        from tokenkeep.stores.sql import asyncpg_hosts  # noqa: PLC0415  # drivers are imported when they are wanted
+        from tokenkeep.stores.sql.servers import asyncpg_hosts  # noqa: PLC0415  # drivers are imported when they are wanted
 
         return await asyncpg_hosts.connect(*arguments, **options)
-    from tokenkeep.stores.sql import psycopg_bounded  # noqa: PLC0415  # the same
+    from tokenkeep.stores.sql.servers import psycopg_bounded  # noqa: PLC0415  # the same
 
     return await psycopg_bounded.connect_raw_async(link.address.limits.statement_timeout, *arguments, **options)
 

@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from typing import Final
 
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.stores.sql.address import Address
+from tokenkeep.stores.sql.servers.address import Address
 
 _MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _TRUE: Final = ("1", "true", "yes", "on")

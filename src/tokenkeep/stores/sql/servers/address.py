@@ -12,8 +12,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.stores.sql.limits import Limits
 from tokenkeep.stores.sql.naming import Naming
+from tokenkeep.stores.sql.servers.limits import Limits
 
 _SEVERAL_HOSTS: Final = re.compile(r"(?P<before>[^/@]+://(?:[^@/]*@)?)(?P<hosts>[^/?]*,[^/?]*)(?P<after>[/?].*)?")
 

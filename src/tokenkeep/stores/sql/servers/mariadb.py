@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.stores.sql import mariadb_nodes, tls
-from tokenkeep.stores.sql.address import Address
+from tokenkeep.stores.sql.servers import mariadb_nodes, tls
+from tokenkeep.stores.sql.servers.address import Address
 
 EXAMPLE: Final = "mariadb://user:password@host:3306/database"
 

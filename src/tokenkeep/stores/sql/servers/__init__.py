@@ -1,0 +1,1 @@
+"""Servers of SQL: how they are reached, and what they say."""

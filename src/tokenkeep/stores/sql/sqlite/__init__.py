@@ -1,0 +1,1 @@
+"""SQLite, on the driver of the standard library."""
