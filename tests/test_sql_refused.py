@@ -16,7 +16,7 @@ from servers.postgres import Postgres
 from sql_ways import WAYS, Way
 from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep.errors import ConfigurationError, StoreUnavailable, TokenKeepError
-from tokenkeep.stores.sql.servers.errors import Kind, understood
+from tokenkeep.stores.sql.server_errors import Kind, understood
 from tokenkeep.testing import FakeProvider, faces
 
 HOUR = timedelta(hours=1)

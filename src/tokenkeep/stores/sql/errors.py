@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tokenkeep.errors import StoreError, StoreUnavailable
-from tokenkeep.stores.sql.servers import errors as server_errors
-from tokenkeep.stores.sql.servers.errors import Kind
+from tokenkeep.stores.sql import server_errors
+from tokenkeep.stores.sql.server_errors import Kind
 
 DRIVERS: Final = ("asyncmy", "asyncpg", "psycopg", "pymysql")
 
