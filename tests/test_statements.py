@@ -34,7 +34,8 @@ def test_a_malformed_bearer_costs_no_query(url: str, statements: list[str]) -> N
 def test_a_verification_costs_one_statement(url: str, statements: list[str]) -> None:
     with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
         token = bearer(issuer.issue("alice"))
-        issuer.verify(token)
+        for _ in range(2):
+            issuer.verify(token)
         statements.clear()
         for _ in range(10):
             assert issuer.verify(token) is not None
@@ -77,7 +78,8 @@ async def test_a_bad_user_id_costs_no_statement_of_the_vault(url: str, statement
 def test_reading_a_token_costs_one_statement_and_no_write(url: str, statements: list[str]) -> None:
     with TokenVault.open(url, providers=[FakeProvider()], keys=KeyRing.generate()) as vault:
         vault.store("alice", NewToken("token"))
-        vault.get_valid("alice")
+        for _ in range(2):
+            vault.get_valid("alice")
         statements.clear()
         for _ in range(50):
             assert vault.get_or_create("alice") is not None

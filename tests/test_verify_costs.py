@@ -67,7 +67,8 @@ def test_a_strict_verification_is_one_statement_and_one_more_when_somebody_has_c
         url, lifetime=HOUR, idle=None if keyed else timedelta(minutes=30), keys=KeyRing.generate()
     ) as issuer:
         token = bearer(issuer.issue("alice", scopes={"orders:read"}))
-        assert issuer.verify(token, scopes={"orders:read"}) is not None
+        for _ in range(2):
+            assert issuer.verify(token, scopes={"orders:read"}) is not None
         statements.clear()
         assert issuer.verify(token, scopes={"orders:read"}) is not None
         assert statements == [NOBODY_COMMITTED]

@@ -78,7 +78,7 @@ class Thread:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.owner = threading.current_thread()
         self.connection = connection
-        self.version = _version(connection)
+        self.version: int | None = None
         self.found: dict[Hashable, Any] = {}
 
 
@@ -113,6 +113,9 @@ class FileReader:
     def note(self, key: Hashable, found: object) -> None:
         """Note what was made of a row that `first` has just returned, in the place of the row."""
         thread = self._thread()
+        if thread.version is None:  # the next row will be read after this
+            thread.version = _version(thread.connection)
+            return
         if len(thread.found) >= NOTED:
             thread.found = {}
         thread.found[key] = found
@@ -132,11 +135,7 @@ class FileReader:
         connection = sqlite3.connect(
             self._uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        try:
-            thread = Thread(connection)
-        except BaseException:
-            connection.close()
-            raise
+        thread = Thread(connection)
         with self._lock:
             self._reap()
             self._threads.append(thread)
