@@ -10,7 +10,8 @@ from servers.mariadb import MariaDB
 from servers.postgres import Postgres
 
 PATIENCE = 5.0
-EMPTY = tuple(f"DELETE FROM tokenkeep_{table}" for table in ("token", "lease", "step", "audit", "issued", "key"))  # noqa: S608  # our own names
+TABLES = ("token", "lease", "step", "audit", "audit_head", "issued", "key")
+EMPTY = tuple(f"DELETE FROM tokenkeep_{table}" for table in TABLES)  # noqa: S608  # our own names
 
 POSTGRES_OTHERS = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 MARIADB_OTHERS = "SELECT command FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"

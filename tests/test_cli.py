@@ -299,6 +299,66 @@ def test_reports_tell_what_happened(run: Run, filled: str) -> None:
     assert filled not in run("list").out
 
 
+@pytest.mark.requirement("G2")
+def test_events_bear_the_names_that_collectors_of_events_know(run: Run, filled: str) -> None:
+    del filled
+    run("get", "alice")
+    run("revoke", "alice")
+    events = run("audit", "alice", "--json").json
+    assert [event["event"] for event in events] == [
+        *("tokenkeep_provider_revoke_failed", "authn_token_revoked"),
+        *("authn_token_created", "authn_token_created"),
+    ]
+    assert all({"action", "user_id", "token_id", "at", "actor", "detail"} <= set(event) for event in events)
+
+
+@pytest.mark.requirement("G3")
+def test_a_name_that_would_forge_lines_or_steer_the_terminal_is_shown_harmlessly(run: Run, database: Path) -> None:
+    name = "eve\r\n2026-11-27 alice revoked\x1b[2J"
+    with TokenVault.open(f"sqlite:///{database}") as vault:
+        vault.store(name, NewToken("t"), provider="upstox")
+    shown = run("audit", name)
+    assert len(shown.out.splitlines()) == 2
+    assert not {"\r", "\x1b"} & set(shown.out)
+    assert run("audit", name, "--json").json[0]["user_id"] == name
+    checked = run("audit", "--verify")
+    assert checked.code == exits.OK
+
+
+@pytest.mark.requirement("G5")
+def test_the_trail_is_checked_and_a_change_is_told(run: Run, filled: str, database: Path, tmp_path: Path) -> None:
+    del filled
+    heads = tmp_path / "heads.json"
+    assert run("audit", "--verify", "--heads", heads).code == exits.OK
+    assert json.loads(heads.read_text())["alice"].startswith("2:")
+    assert run("audit", "alice", "--verify", "--heads", heads).code == exits.OK
+    assert run("audit", "alice", "--verify", "--json").json["proved"] == 2
+    assert run("audit", "--verify", "--json").json["intact"] is True
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM tokenkeep_audit WHERE user_id = 'alice'")
+        connection.execute("DELETE FROM tokenkeep_audit_head")
+    assert run("audit", "--verify").code == exits.OK  # without a trace in the database
+    for words in (("audit", "--verify"), ("audit", "alice", "--verify")):
+        checked = run(*words, "--heads", heads)
+        assert checked.code == exits.TAMPERED
+        assert "event 1: it is missing, with all up to 2, which an earlier check saw" in checked.out
+        assert "find out who wrote to it" in checked.err
+    assert json.loads(heads.read_text())["alice"].startswith("2:")
+
+
+def test_a_check_that_was_asked_for_wrongly_says_how(run: Run, filled: str, tmp_path: Path) -> None:
+    del filled
+    assert run("audit").code == exits.USAGE
+    assert run("audit", "alice", "--heads", "x").code == exits.USAGE
+    broken = tmp_path / "heads.json"
+    for text in ("{", "[]", '{"alice": 5}'):
+        broken.write_text(text)
+        refused = run("audit", "--verify", "--heads", broken)
+        assert refused.code == exits.FAILED
+        assert "heads.json" in refused.err
+    assert run("audit", "--verify", "--heads", tmp_path / "no" / "folder").code == exits.FAILED
+
+
 def test_reports_as_json(run: Run, filled: str) -> None:
     del filled
     history = run("history", "alice", "--json").json

@@ -8,6 +8,7 @@ from servers.common import Database
 from servers.mariadb import MariaDB
 from sql_emptying import used_in_mariadb
 from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
+from trail_tampering import SqlTamper
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,10 @@ def database(mariadb_server: MariaDB) -> Iterator[Database]:
 
 class OnMariaDB:
     """By PyMySQL and by asyncmy."""
+
+    @pytest.fixture
+    def tamper(self, url: str) -> SqlTamper:
+        return SqlTamper(url)
 
     @pytest.fixture
     def url(self, mariadb_server: MariaDB, database: Database) -> Iterator[str]:

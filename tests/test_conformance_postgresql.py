@@ -9,6 +9,7 @@ from servers.postgres import Postgres
 from sql_emptying import used_in_postgres
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
+from trail_tampering import SqlTamper
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,10 @@ def database(postgres_server: Postgres) -> Iterator[Database]:
 
 class WithPsycopg:
     """Both faces."""
+
+    @pytest.fixture
+    def tamper(self, url: str) -> SqlTamper:
+        return SqlTamper(url)
 
     @pytest.fixture
     def url(self, postgres_server: Postgres, database: Database) -> Iterator[str]:

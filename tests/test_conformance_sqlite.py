@@ -10,9 +10,14 @@ from tokenkeep.testing.conformance import (
     IssuerConformance,
     VaultConformance,
 )
+from trail_tampering import SqlTamper
 
 
 class TestVaultInAFile(DurableVaultConformance):
+    @pytest.fixture
+    def tamper(self, url: str) -> SqlTamper:
+        return SqlTamper(url)
+
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"

@@ -13,6 +13,7 @@ import pytest
 from servers.postgres import Postgres
 from tokenkeep import KeyRing, NewToken, TokenVault
 from tokenkeep.cli import exits, main
+from tokenkeep.stores.sql.schema import SCHEMA_VERSION
 
 SEEDS = """
 CREATE TYPE user_type_enum AS ENUM ('individual', 'corporate');
@@ -84,16 +85,20 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyRing:
 def test_init_makes_the_tables_and_says_so(run: Run, url: str) -> None:
     first, second = run("init", "--url", url), run("init", "--url", url)
     assert (first.code, second.code) == (exits.OK, exits.OK)
-    assert first.out == "the tables are those of schema 1 now; there were no tables\n"
-    assert second.out == "nothing to do: the tables are those of schema 1\n"
+    assert first.out == f"the tables are those of schema {SCHEMA_VERSION} now; there were no tables\n"
+    assert second.out == f"nothing to do: the tables are those of schema {SCHEMA_VERSION}\n"
 
 
 def test_upgrade_current_and_check_agree(run: Run, url: str) -> None:
-    assert run("upgrade", "--json", "--url", url).json == {"before": None, "now": 1}
-    assert run("upgrade", "--json", "--url", url).json == {"before": 1, "now": 1}
-    assert run("current", "--json", "--url", url).json == {"found": 1, "needed": 1}
-    assert run("check", "--json", "--url", url).json == {"found": 1, "needed": 1, "differences": []}
-    assert run("check", "--url", url).out == "the tables are those of schema 1\n"
+    assert run("upgrade", "--json", "--url", url).json == {"before": None, "now": SCHEMA_VERSION}
+    assert run("upgrade", "--json", "--url", url).json == {"before": SCHEMA_VERSION, "now": SCHEMA_VERSION}
+    assert run("current", "--json", "--url", url).json == {"found": SCHEMA_VERSION, "needed": SCHEMA_VERSION}
+    assert run("check", "--json", "--url", url).json == {
+        "found": SCHEMA_VERSION,
+        "needed": SCHEMA_VERSION,
+        "differences": [],
+    }
+    assert run("check", "--url", url).out == f"the tables are those of schema {SCHEMA_VERSION}\n"
 
 
 def test_an_empty_server_is_told_apart(run: Run, postgres_url: str) -> None:
@@ -125,7 +130,7 @@ def test_sql_and_roles_connect_to_nothing(run: Run, scheme: str) -> None:
     assert "CREATE TABLE t_token" in script.out
     assert "t_verifier" in roles.out
     assert "canary" not in script.out + roles.out
-    assert run("sql", "--after", 1, "--url", url).out.count("CREATE TABLE") == 0
+    assert run("sql", "--after", SCHEMA_VERSION, "--url", url).out.count("CREATE TABLE") == 0
 
 
 def test_roles_of_a_named_dialect_need_no_url(run: Run) -> None:

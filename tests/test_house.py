@@ -25,6 +25,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
+        *("trail", "auditing"),
         *(
             "uses",
             "recent",
@@ -83,15 +84,17 @@ PUBLIC: Final = {
     "tokenkeep.providers.oauth2": "OAuth2Provider",
     "tokenkeep.errors": "TokenKeepError ProviderError ProviderRejected ProviderUnavailable AcquireInDoubt "
     "StoreError StoreUnavailable SchemaMismatch SealingError UnknownKey ConfigurationError",
-    "tokenkeep.model": "AcquiredToken Acquisition AuditEvent Dashboard IssuedToken NewToken Purged Rotated "
-    "Statistics Status TokenInfo",
+    "tokenkeep.model": "AcquiredToken Acquisition AuditCheck AuditChecks AuditEvent Dashboard IssuedToken NewToken "
+    "Purged Rotated Statistics Status TokenInfo",
 }
 """The names that code outside is written against."""
 
 FACES: Final = {
     "TokenVault": "open get_valid get_or_create acquire acquire_many store watch reject revoke history statistics "
-    "dashboard created_between audit_trail purge status rotate_keys close",
-    "TokenIssuer": "open issue verify revoke revoke_all tokens refresh purge statistics audit_trail status close",
+    "dashboard created_between audit_trail check_audit check_audits purge status "
+    "rotate_keys close",
+    "TokenIssuer": "open issue verify revoke revoke_all tokens refresh purge statistics audit_trail "
+    "check_audit check_audits status close",
 }
 
 

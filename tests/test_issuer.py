@@ -550,6 +550,7 @@ async def test_a_refresh_token_is_traded_for_a_new_pair(open_issuer: OpenIssuer,
 
 @pytest.mark.requirement("R1")
 @pytest.mark.requirement("K6")
+@pytest.mark.requirement("G2")
 async def test_a_refresh_token_that_was_traded_before_ends_its_whole_family(
     open_issuer: OpenIssuer, fake_clock: FakeClock
 ) -> None:

@@ -25,20 +25,20 @@ from tokenkeep.stores.sql.schema import SCHEMA_VERSION, Tables
 
 KEYS = KeyRing.generate()
 
-SECOND = """
+LATER = """
 import time
 from alembic import op
 from sqlalchemy import Column, Integer, inspect
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
     if "colour" not in {column["name"] for column in inspect(op.get_bind()).get_columns("tokenkeep_token")}:
         op.add_column("tokenkeep_token", Column("colour", Integer))
     print("half-way", flush=True)
-    time.sleep(SECONDS)
+    time.sleep(LATERS)
 """
 
 
@@ -54,13 +54,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def newer(tmp_path: Path) -> list[Path]:
     """The revisions of this program, and one that a newer program might bring."""
-    return with_a_second_revision(tmp_path, seconds=0)
+    return with_a_later_revision(tmp_path, seconds=0)
 
 
-def with_a_second_revision(tmp_path: Path, *, seconds: float) -> list[Path]:
+def with_a_later_revision(tmp_path: Path, *, seconds: float) -> list[Path]:
     folder = tmp_path / "newer"
     folder.mkdir(exist_ok=True)
-    (folder / "r0002_colour.py").write_text(SECOND.replace("SECONDS", str(seconds)))
+    (folder / "r0003_colour.py").write_text(LATER.replace("LATERS", str(seconds)))
     return [HERE / "versions", folder]
 
 
@@ -124,8 +124,8 @@ def test_a_table_that_was_changed_by_hand_is_noticed(url: str) -> None:
 def test_upgrading_twice_does_nothing_the_second_time(url: str, newer: list[Path]) -> None:
     use(url)
     with migrations(url, newer) as found:
-        assert run(found.upgrade()) == State(1, 2)
-        assert run(found.upgrade()) == State(2, 2)
+        assert run(found.upgrade()) == State(2, 3)
+        assert run(found.upgrade()) == State(3, 3)
 
 
 @pytest.mark.requirement("D9")
@@ -147,7 +147,7 @@ def test_programs_go_on_while_the_tables_are_upgraded(url: str, newer: list[Path
             upgraded = threads.submit(lambda: run(found.upgrade()))
             for number in range(20):
                 vault.store("bob", NewToken(f"t{number}", expires_in=3600), provider="p")
-            assert upgraded.result() == State(1, 2)
+            assert upgraded.result() == State(2, 3)
         assert vault.get_valid("alice", provider="p") is not None
         assert len(vault.history("bob", provider="p", limit=50)) == 20
 
@@ -167,7 +167,7 @@ def test_traffic_does_not_queue_behind_an_upgrade_that_waits_for_a_table(postgre
                     assert not upgraded.done()
             assert vault.get_valid("alice", provider="p") is not None  # within the three seconds of patience
             assert not upgraded.done()
-        assert upgraded.result() == State(1, 2)
+        assert upgraded.result() == State(2, 3)
 
 
 def test_several_upgrades_at_once_are_one(url: str, newer: list[Path]) -> None:
@@ -177,7 +177,7 @@ def test_several_upgrades_at_once_are_one(url: str, newer: list[Path]) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         states = list(threads.map(upgrade, range(4)))
-    assert sorted(state.found or 0 for state in states) == [0, 2, 2, 2]
+    assert sorted(state.found or 0 for state in states) == [0, 3, 3, 3]
 
 
 UPGRADE = """
@@ -193,19 +193,19 @@ with migrations({url!r}, [Path(p) for p in {versions!r}]) as found:
 @pytest.mark.requirement("D9")
 def test_an_upgrade_that_was_killed_half_way_is_finished_by_the_next(url: str, tmp_path: Path) -> None:
     use(url)
-    versions = [str(folder) for folder in with_a_second_revision(tmp_path, seconds=60)]
+    versions = [str(folder) for folder in with_a_later_revision(tmp_path, seconds=60)]
     script = UPGRADE.format(tests=str(Path(__file__).parent), url=url, versions=versions)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "half-way\n"
         os.kill(child.pid, signal.SIGKILL)
     with migrations(url) as found:
-        assert run(found.state()).found == 1
+        assert run(found.state()).found == 2
     use(url)  # what was there goes on
-    versions_again = with_a_second_revision(tmp_path, seconds=0)
+    versions_again = with_a_later_revision(tmp_path, seconds=0)
     with migrations(url, versions_again) as found:
-        assert run(found.upgrade()) == State(1, 2)
-        assert run(found.upgrade()) == State(2, 2)
+        assert run(found.upgrade()) == State(2, 3)
+        assert run(found.upgrade()) == State(3, 3)
 
 
 def test_a_creation_that_stopped_between_a_table_and_its_index_is_finished(mariadb_url: str) -> None:
@@ -277,7 +277,7 @@ class TestNames:
         with connected(url) as connection:
             names = inspect(connection).get_table_names()
         assert all(name.startswith(prefix) for name in names)
-        assert len(names) == 8
+        assert len(names) == 9
 
     @pytest.mark.requirement("D2")
     @pytest.mark.parametrize("schema", ["select", "User", "x" * 63])

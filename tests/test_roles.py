@@ -23,7 +23,7 @@ from tokenkeep.testing.conformance import IssuerConformance, VaultConformance
 PASSWORD: Final = "role-pw-canary"
 KEYS: Final = KeyRing.generate()
 FORM: Final = TokenForm("tk", keys=KEYS)
-TABLES: Final = ("meta", "key", "token", "lease", "step", "audit", "issued")
+TABLES: Final = ("meta", "key", "token", "lease", "step", "audit", "audit_head", "issued")
 
 
 class Users:
@@ -204,7 +204,7 @@ class AsWriter:
     @pytest.fixture
     def url(self, users: Users) -> str:
         with users.server.connect(users.database.name) as connection:
-            for table in ("token", "lease", "step", "audit", "issued", "key"):
+            for table in ("token", "lease", "step", "audit", "audit_head", "issued", "key"):
                 connection.execute(f"TRUNCATE tokenkeep_{table}".encode())
         return users.url("writer")
 
@@ -216,6 +216,8 @@ class AsWriter:
 
 class TestTheWholeVaultAsWriter(AsWriter, VaultConformance):
     test_the_trail_outlives_the_token_and_goes_when_asked = None  # type: ignore[assignment]  # only the owner deletes from the trail
+    test_a_purge_by_age_leaves_the_trail_intact = None  # type: ignore[assignment]  # the same
+    test_an_old_event_behind_a_younger_one_waits_for_it = None  # type: ignore[assignment]  # the same
 
 
 class TestTheWholeIssuerAsWriter(AsWriter, IssuerConformance):

@@ -24,6 +24,8 @@ WHOLE = {
     "_known": "all check values of the keys: one row a key",
     "_sealed": "for rotation: all rows under the keys that are to go",
     "_digests": "for people: what each key is used for",
+    "_count": "for the progress of a check of all that there is",
+    "_unvouched": "for rotation: the heads for which the newest key does not vouch yet",
 }
 """(attribute -> why it may read a whole table)"""
 
@@ -46,6 +48,8 @@ FROM generate_series(1, :rows) i;
 INSERT INTO tokenkeep_audit (namespace, provider, user_id, action, at, actor, detail)
 SELECT 'ns' || i % 20, 'p', 'user ' || i / 4, 'used', now() - i * interval '1 minute', 'me', '{}'
 FROM generate_series(1, :rows) i;
+INSERT INTO tokenkeep_audit_head (namespace, user_id, sequence, digest, vouched, vouched_digest, purged, purged_digest)
+SELECT 'ns' || i % 20, 'user ' || i, 1, '\\x00', 0, '\\x00', 0, '\\x00' FROM generate_series(1, :rows / 4) i;
 INSERT INTO tokenkeep_issued (id, digest, namespace, user_id, scopes, created_at, expires_at, usage_count, family)
 SELECT decode(rpad(lpad(to_hex(i * 4294::bigint), 8, '0'), 32, '0'), 'hex'), '\\x00', 'ns' || i % 20,
     'user ' || i / 4, '', now(), now() + (i - :rows / 2) * interval '1 minute', 0,
@@ -69,11 +73,14 @@ SELECT unhex(rpad(lpad(hex(seq * 42949), 8, '0'), 64, '0')), seq FROM seq_1_to_:
 INSERT INTO tokenkeep_audit (namespace, provider, user_id, action, at, actor, detail)
 SELECT concat('ns', seq % 20), 'p', concat('user ', seq DIV 4), 'used', now() - INTERVAL seq MINUTE, 'me', '{}'
 FROM seq_1_to_:rows;
+INSERT INTO tokenkeep_audit_head (namespace, user_id, sequence, digest, vouched, vouched_digest, purged, purged_digest)
+SELECT concat('ns', seq % 20), concat('user ', seq), 1, 0x00, 0, 0x00, 0, 0x00 FROM seq_1_to_:rows;
 INSERT INTO tokenkeep_issued (id, digest, namespace, user_id, scopes, created_at, expires_at, usage_count, family)
 SELECT unhex(rpad(lpad(hex(seq * 42949), 8, '0'), 32, '0')), 0x00, concat('ns', seq % 20), concat('user ', seq DIV 4),
     '', now(), now() + INTERVAL (CAST(seq AS INT) - :rows DIV 2) MINUTE, 0, if(seq % 3 = 0, unhex(md5(seq DIV 6)), NULL)
 FROM seq_1_to_:rows;
-ANALYZE TABLE tokenkeep_token, tokenkeep_lease, tokenkeep_step, tokenkeep_audit, tokenkeep_issued
+ANALYZE TABLE tokenkeep_token, tokenkeep_lease, tokenkeep_step, tokenkeep_audit, tokenkeep_audit_head,
+    tokenkeep_issued
 """
 
 
@@ -152,28 +159,32 @@ VALUES: dict[str, Any] = {
     "before": datetime.now(UTC) - timedelta(days=39), "at": datetime.now(UTC), "n": "schema_version", "id": "key1",
     "start": datetime.now(UTC) - timedelta(hours=3), "end": datetime.now(UTC) - timedelta(hours=2),
     "expired": datetime.now(UTC) - timedelta(days=39), "ended": datetime.now(UTC) - timedelta(days=39),
-    "first": 5, "last": 505, "keys": ["key1"], "old_key": "key1", "seen": 1, "old": b"\x01" * 32, "skipped": 10,
+    "event": 1, "past": 5, "seen_purged": 0, "newest": "key1", "users": ["user 77", "user 78"],
+    "keys": ["key1"], "old_key": "key1", "seen": 1, "old": b"\x01" * 32, "skipped": 10,
 }  # fmt: skip
 
 
 def asked(connection: Connection, name: str, statement: Any) -> tuple[Any, Any]:
     """Return the EXPLAIN of a statement, and its parameters as the driver takes them."""
-    compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+    compiled = statement.compile(dialect=connection.dialect)
     given = {parameter: VALUES.get(parameter, value) for parameter, value in compiled.params.items()}
     if name == "SqlIssued._redigest":
         given["key"] = "key1"
     if name == "SqlIssued._boundary":
         given["end"] = b"\x81"
+    if name == "SqlAudit._users":
+        given["after"] = "user 77"
     if name.startswith("SqlLeases"):
         given |= {key: 5 for key in ("after", "upto") if key in given}
     if name.startswith("SqlTokens"):
         given |= {key: "8" * 32 for key in ("token_id", "after") if key in given}
-    bound = compiled.construct_params({**given})
+    written = compiled.construct_expanded_state({**given})
+    processors = {**compiled._bind_processors, **written.processors}
     processed = {
-        key: process(value) if (process := compiled._bind_processors.get(key)) and value is not None else value
-        for key, value in bound.items()
+        key: process(value) if (process := processors.get(key)) and value is not None else value
+        for key, value in written.parameters.items()
     }
-    return f"EXPLAIN {compiled}", processed
+    return f"EXPLAIN {written.statement}", processed
 
 
 def rows_of(connection: Connection, name: str, statement: Any) -> list[Any]:

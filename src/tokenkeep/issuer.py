@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from tokenkeep import _checking
+from tokenkeep.auditing import Auditing
 from tokenkeep.batching import Batch
 from tokenkeep.digest import parse_public_id, public_id, token_id
 from tokenkeep.keycheck import check_keys
@@ -74,6 +75,7 @@ class IssuerCore:
         self._wait = wait
         self._mint = Mint(prefix, ring, namespace=namespace, lifetime=lifetime)
         self._uses = UseCounter[str](self._count_uses, work)
+        self.auditing = Auditing(backend.audit, ring, namespace=namespace)
         self._issues = Batch[Grant](self._store.add, wait=wait, work=work)
         bound = _checking.span(max_staleness, "max_staleness", zero=True)
         self._recent = Recent(bound, monotonic=monotonic) if bound else None

@@ -210,6 +210,10 @@ class KeyRing(Sealer):
         """
         return self._key(key_id).issued_digest(token)
 
+    @override
+    def trail_proof(self, message: bytes, key_id: str) -> bytes:
+        return self._key(key_id).trail_proof(message)
+
     def _key(self, key_id: str) -> RootKey:
         try:
             return self._keys[key_id]

@@ -235,6 +235,56 @@ class AuditEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditCheck:
+    """What a check of one user's audit trail found.
+
+    Attributes:
+        intact: nothing was changed, removed or put in, as far as can be told.
+        events: how many events of the chain are good, up to the first that is not.
+        proved: how many of them a key proves: all of them, or none where the check had no keys.
+        purged: how many a purge deleted, before the first that is there.
+        unchained: events from before there were chains: nothing vouches for them.
+        first_bad: the number of the first event that is not good; `None` when all are.
+        reason: what is wrong with it.
+        head: the last good event, as `number:digest`. Kept elsewhere and given to a later check, it shows whether
+            the newest events were removed; `None` when there is none.
+    """
+
+    user_id: str
+    intact: bool
+    events: int
+    proved: int
+    purged: int
+    unchained: int
+    first_bad: int | None
+    reason: str | None
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditChecks:
+    """What a check of every user's audit trail found.
+
+    Attributes:
+        events, proved, unchained: those of all users together.
+        flawed: the users whose trail is not intact.
+        heads: the head of each user's chain, for the next check.
+    """
+
+    users: int
+    events: int
+    proved: int
+    unchained: int
+    flawed: tuple[AuditCheck, ...]
+    heads: Mapping[str, str]
+
+    @property
+    def intact(self) -> bool:
+        """Whether every user's trail is."""
+        return not self.flawed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """Counts over the tokens of one user.
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from tokenkeep import _checking
 from tokenkeep.errors import ConfigurationError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tokenkeep.tasks import Tasks
 
 type Opener = Callable[..., OpenedStore]
+type Audited = Literal["changes", "reads"]
 type CacheOpener = Callable[..., Backend]
 
 STORES: Final = {
@@ -66,16 +67,22 @@ def open_vault(  # the public signature and the face
     keys: KeyRing | None,
     namespace: str,
     cache: str | None,
+    audit: Audited,
     clock: Clock | None,
 ) -> Opened[VaultCore]:
     """Wire a vault; nothing is read or written before it is started."""
     _checking.label(namespace, "namespace")
+    if audit not in get_args(Audited.__value__):
+        msg = f"audit must be 'changes' or 'reads', not {audit!r}"
+        raise ValueError(msg)
     registry = Registry(namespace, _by_name(providers))
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
     ring, clock = _ring(keys, store), clock or SystemClock()
+    store.backend.audit.use_keys(ring)
     backend = _behind(cache, store.backend, ring, asynchronous=asynchronous, clock=clock)
     runtime = _runtime(asynchronous=asynchronous)
-    core = VaultCore(backend, registry, ring, clock=clock, wait=runtime, work=runtime)
+    reads = audit == "reads"
+    core = VaultCore(backend, registry, ring, clock=clock, wait=runtime, work=runtime, audit_reads=reads)
     return Opened(core, runtime, backend)
 
 
@@ -94,6 +101,8 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
     """Wire an issuer; nothing is read or written before it is started."""
     _checking.label(namespace, "namespace")
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
+    ring = _issuer_ring(keys, store)
+    store.backend.audit.use_keys(ring)
     runtime = _runtime(asynchronous=asynchronous)
     core = IssuerCore(
         store.backend,
@@ -102,7 +111,7 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
         prefix=prefix,
         max_staleness=max_staleness,
         namespace=namespace,
-        ring=_issuer_ring(keys, store),
+        ring=ring,
         clock=clock or SystemClock(),
         wait=runtime,
         work=runtime,

@@ -46,6 +46,7 @@ _FOR_SEALING: Final = b"seal"
 _FOR_FINGERPRINTS: Final = b"fingerprint"
 _FOR_ISSUED: Final = b"issued token"
 _FOR_CHECKING: Final = b"check value"
+_FOR_TRAIL: Final = b"audit trail"
 
 _LENGTHS: Final = Struct(">6I")
 """Characters in each part of a binding."""
@@ -104,7 +105,7 @@ class RootKey:
         check_value: 32 bytes that only this key yields.
     """
 
-    __slots__ = ("_cipher", "_fingerprints", "_id", "_issued", "_pseudorandom", "check_value", "id", "text")
+    __slots__ = ("_cipher", "_fingerprints", "_id", "_issued", "_pseudorandom", "_trail", "check_value", "id", "text")
 
     def __init__(self, root: bytes) -> None:
         self._pseudorandom = hmac.digest(_EXTRACT_SALT, root, "sha256")
@@ -114,6 +115,7 @@ class RootKey:
         self.check_value = self._expand(_FOR_CHECKING)
         self._fingerprints = hmac.new(self._expand(_FOR_FINGERPRINTS), digestmod="sha256")
         self._issued = hmac.new(self._expand(_FOR_ISSUED), digestmod="sha256")
+        self._trail = hmac.new(self._expand(_FOR_TRAIL), digestmod="sha256")
         self._cipher = lru_cache(CIPHERS_KEPT)(self._derive)
 
     @classmethod
@@ -172,6 +174,10 @@ class RootKey:
     def issued_digest(self, token: bytes) -> bytes:
         """Digest an issued token (32 bytes). The hot path: the keyed state is copied, not rebuilt."""
         return _mac(self._issued, token)
+
+    def trail_proof(self, message: bytes) -> bytes:
+        """Vouch for a place in the audit trail (32 bytes)."""
+        return _mac(self._trail, message)
 
     def __repr__(self) -> str:
         return f"<RootKey {self.id}>"

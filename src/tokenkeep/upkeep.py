@@ -8,6 +8,7 @@ from typing import Final
 
 from tokenkeep import _checking
 from tokenkeep.acquiring import ACCESS, REFRESH, binding, seal
+from tokenkeep.auditing import Auditing
 from tokenkeep.errors import UnknownKey
 from tokenkeep.keycheck import check_keys
 from tokenkeep.model import Purged, Rotated
@@ -26,13 +27,22 @@ class Upkeep:
     """Long work on acquired tokens, in bounded batches, each a transaction: safe to interrupt and to repeat."""
 
     def __init__(  # the ports that it needs
-        self, backend: Backend, registry: Registry, sealer: Sealer, uses: UseCounter[str], *, clock: Clock, wait: Wait
+        self,
+        backend: Backend,
+        registry: Registry,
+        sealer: Sealer,
+        uses: UseCounter[str],
+        auditing: Auditing,
+        *,
+        clock: Clock,
+        wait: Wait,
     ) -> None:
         self._backend = backend
         self._tokens = backend.tokens
         self._registry = registry
         self._sealer = sealer
         self._uses = uses
+        self._auditing = auditing
         self._clock = clock
         self._wait = wait
 
@@ -70,6 +80,8 @@ class Upkeep:
             done, after = done + len(records), records[-1].id
             if progress is not None:
                 progress(min(done, total), total)
+        if len(self._sealer.key_ids) > 1:
+            await self._auditing.vouch(self._sealer)
         still = await self._backend.keys.keys_in_use()
         unused = tuple(sorted(key_id for key_id in self._sealer.key_ids if key_id != newest and key_id not in still))
         return Rotated(key_id=newest, resealed=moved, unused=unused)

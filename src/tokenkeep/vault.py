@@ -10,6 +10,8 @@ from typing import Final, TypeGuard
 
 from tokenkeep import _checking
 from tokenkeep.acquiring import ACCESS, REFRESH, Acquiring, Landed, binding
+from tokenkeep.auditing import Auditing
+from tokenkeep.batching import Batch
 from tokenkeep.errors import (
     ProviderError,
     ProviderRejected,
@@ -53,6 +55,9 @@ MIN_VALIDITY: Final = timedelta(seconds=60)
 _NOTHING: Final = timedelta(0)
 _RETRY_WRITE: Final = timedelta(seconds=1)
 
+type Noted = tuple[Account, Entry]
+"""An event, and whose it is."""
+
 
 class VaultCore:
     """What both faces do, one method each. Docstrings stand on the faces."""
@@ -66,6 +71,7 @@ class VaultCore:
         clock: Clock,
         wait: Wait,
         work: Work,
+        audit_reads: bool = False,
     ) -> None:
         self._backend = backend
         self._tokens = backend.tokens
@@ -79,8 +85,10 @@ class VaultCore:
         self._unwritten = self._acquiring.unwritten
         self._uses = UseCounter[str](self._count_uses, work)
         self._watching = Watching(backend.bell, wait=wait, work=work)
+        self._reads = Batch[Noted](backend.audit.note_each, wait=wait, work=work) if audit_reads else None
+        self.auditing = Auditing(backend.audit, sealer, namespace=registry.namespace)
         self.reports = Reports(backend, registry, self._uses, clock=clock)
-        self.upkeep = Upkeep(backend, registry, sealer, self._uses, clock=clock, wait=wait)
+        self.upkeep = Upkeep(backend, registry, sealer, self._uses, self.auditing, clock=clock, wait=wait)
 
     async def start(self) -> None:
         """Prepare the schema and check the keys."""
@@ -112,6 +120,8 @@ class VaultCore:
         self._uses.forget()
         self._unwritten.clear()
         self._watching.forget()
+        if self._reads is not None:
+            self._reads.forget()
 
     # --- handing out ---
 
@@ -127,7 +137,7 @@ class VaultCore:
         _checking.span(min_validity, "min_validity", zero=True)
         record = await self._at_hand(account, _checking.label(kind, "kind"), min_validity)
         now = self._clock.now()
-        return self._hand_out(record, now) if _usable(record, now, min_validity) else None
+        return await self._hand_out(record, now) if _usable(record, now, min_validity) else None
 
     async def get_or_create(
         self,
@@ -142,10 +152,10 @@ class VaultCore:
         record = await self._at_hand(account, _checking.label(kind, "kind"), min_validity)
         now = self._clock.now()
         if _usable(record, now, min_validity):
-            return self._hand_out(record, now)
+            return await self._hand_out(record, now)
         source = self._registry.provider(account.provider)
         if _usable(record, now) and not self._worth_renewing(source, record, now, min_validity):
-            return self._hand_out(record, now)
+            return await self._hand_out(record, now)
         if record is None and kind != "access":
             await self._refuse_missing_kind(account, kind, now)
         try:
@@ -154,7 +164,7 @@ class VaultCore:
             record = await self._in_place(account, kind)
             if not _usable(record, self._clock.now()):
                 raise
-        return self._hand_out(record, self._clock.now())
+        return await self._hand_out(record, self._clock.now())
 
     def _worth_renewing(self, source: Provider, record: TokenRecord, now: datetime, needed: timedelta) -> bool:
         """Whether a login now would give a token that lives longer than the one in place."""
@@ -287,7 +297,13 @@ class VaultCore:
                 return next((record for record in waiting.records if record.kind == kind), None)
         return await self._tokens.load(account, kind)
 
-    def _hand_out(self, record: TokenRecord, now: datetime) -> AcquiredToken:
+    async def _hand_out(self, record: TokenRecord, now: datetime) -> AcquiredToken:
+        if self._reads is not None:
+            self._open(record)  # what cannot be opened is not read
+            detail = {"kind": record.kind, "version": record.version}
+            await self._reads.put(
+                (record.account, Entry(action=Action.USED, at=now, token_id=record.id, detail=detail))
+            )
         pending = self._uses.add(record.id, now)
         return self._open(record, uses=pending, at=now)
 
@@ -324,9 +340,9 @@ class VaultCore:
         _checking.label(kind, "kind")
         _checking.span(interval, "interval")
 
-        def hand_out(record: TokenRecord) -> AcquiredToken | None:
+        async def hand_out(record: TokenRecord) -> AcquiredToken | None:
             now = self._clock.now()
-            return self._hand_out(record, now) if _usable(record, now) else None
+            return await self._hand_out(record, now) if _usable(record, now) else None
 
         look = partial(self._in_place, account, kind)
         watching = self._watching

@@ -47,7 +47,7 @@ class Watcher:
         *,
         interval: timedelta,
         look: Callable[[], Awaitable[TokenRecord | None]],
-        hand_out: Callable[[TokenRecord], AcquiredToken | None],
+        hand_out: Callable[[TokenRecord], Awaitable[AcquiredToken | None]],
     ) -> None:
         self.account, self.kind = account, kind
         self._watching = watching
@@ -101,7 +101,7 @@ class Watcher:
             return None
         if record.version < self._version or record.id in self._given:
             return None
-        token = self._hand_out(record)
+        token = await self._hand_out(record)
         if token is not None:
             self._given = {record.id, *(self._given if record.version == self._version else ())}
             self._version = record.version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from tokenkeep.api._words import same_words
 from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import KeyRing
 from tokenkeep.lifecycle import Opened
-from tokenkeep.model import AuditEvent, IssuedToken, Purged, Statistics, Status
+from tokenkeep.model import AuditCheck, AuditChecks, AuditEvent, IssuedToken, Purged, Statistics, Status
 from tokenkeep.ports import Clock, Source
 from tokenkeep.secret import Secret
 
@@ -164,6 +164,28 @@ class TokenIssuer:
         """Return who did what and when, newest first."""
         return run(self._opened.core.audit_trail(user_id, limit=limit))
 
+    def check_audit(self, user_id: str, *, head: str | None = None) -> AuditCheck:
+        """Check that a user's audit trail is whole: nothing changed, removed or put in.
+
+        Args:
+            user_id: whose trail.
+            head: from an earlier check, kept where nobody who can write to the database can write. Without it the
+                removal of the newest events goes unnoticed if the head that is kept with them was put back too.
+        """
+        return run(self._opened.core.auditing.check(user_id, head=head))
+
+    def check_audits(
+        self,
+        *,
+        heads: Mapping[str, str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> AuditChecks:
+        """Check the audit trail of every user of the namespace; `progress` is told events done and all there are.
+
+        `heads` are those of an earlier check: a user whose whole trail is gone is noticed by them alone.
+        """
+        return run(self._opened.core.auditing.check_all(heads=heads, progress=progress))
+
     def status(self) -> Status:
         """Tell how the store is; a store that is down is an unhealthy tier, not an error."""
         return run(self._opened.core.status())
@@ -259,6 +281,17 @@ class AsyncTokenIssuer:
 
     async def audit_trail(self, user_id: str, *, limit: int = 50) -> list[AuditEvent]:
         return await (await self._opened.started()).audit_trail(user_id, limit=limit)
+
+    async def check_audit(self, user_id: str, *, head: str | None = None) -> AuditCheck:
+        return await (await self._opened.started()).auditing.check(user_id, head=head)
+
+    async def check_audits(
+        self,
+        *,
+        heads: Mapping[str, str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> AuditChecks:
+        return await (await self._opened.started()).auditing.check_all(heads=heads, progress=progress)
 
     async def status(self) -> Status:
         return await (await self._opened.started()).status()

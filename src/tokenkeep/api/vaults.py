@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -15,6 +15,8 @@ from tokenkeep.lifecycle import Opened
 from tokenkeep.model import (
     AcquiredToken,
     Acquisition,
+    AuditCheck,
+    AuditChecks,
     AuditEvent,
     Dashboard,
     NewToken,
@@ -24,6 +26,7 @@ from tokenkeep.model import (
     Status,
     TokenInfo,
 )
+from tokenkeep.opening import Audited
 from tokenkeep.ports import Clock, Provider, Source
 from tokenkeep.vault import MIN_VALIDITY, VaultCore
 from tokenkeep.watching import INTERVAL
@@ -48,6 +51,7 @@ class TokenVault:
         keys: KeyRing | None = None,
         namespace: str = "default",
         cache: str | None = None,
+        audit: Audited = "changes",
         clock: Clock | None = None,
     ) -> Self:
         """Open a vault; use it with `with` or `async with`, or call `close`.
@@ -60,6 +64,8 @@ class TokenVault:
                 is set makes `<file>.key` beside a SQLite file (mode 0600) and logs that it did.
             namespace: keeps apart what shares a database: tenants, stages, applications.
             cache: the URL of a tier in front of the store; `None` for none.
+            audit: `"reads"` writes an event for each token that `get_valid` and `get_or_create` hand out, durable
+                before they return; where it cannot be written they raise. `"changes"` counts uses only.
             clock: the time that everything goes by, leases too; `None` for this machine's clock, with
                 leases timed by the database's own.
 
@@ -76,6 +82,7 @@ class TokenVault:
             keys=keys,
             namespace=namespace,
             cache=cache,
+            audit=audit,
             clock=clock,
         )
         run(opened.started())
@@ -213,6 +220,28 @@ class TokenVault:
         """Return who did what and when, for every provider, newest first."""
         return run(self._opened.core.reports.audit_trail(user_id, limit=limit))
 
+    def check_audit(self, user_id: str, *, head: str | None = None) -> AuditCheck:
+        """Check that a user's audit trail is whole: nothing changed, removed or put in.
+
+        Args:
+            user_id: whose trail.
+            head: from an earlier check, kept where nobody who can write to the database can write. Without it the
+                removal of the newest events goes unnoticed if the head that is kept with them was put back too.
+        """
+        return run(self._opened.core.auditing.check(user_id, head=head))
+
+    def check_audits(
+        self,
+        *,
+        heads: Mapping[str, str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> AuditChecks:
+        """Check the audit trail of every user of the namespace; `progress` is told events done and all there are.
+
+        `heads` are those of an earlier check: a user whose whole trail is gone is noticed by them alone.
+        """
+        return run(self._opened.core.auditing.check_all(heads=heads, progress=progress))
+
     def purge(self, *, expired_before: datetime | None = None, audit_before: datetime | None = None) -> Purged:
         """Erase the secrets of tokens that ended before `expired_before` (`None`: now), in bounded batches.
 
@@ -249,6 +278,7 @@ class AsyncTokenVault:
         keys: KeyRing | None = None,
         namespace: str = "default",
         cache: str | None = None,
+        audit: Audited = "changes",
         clock: Clock | None = None,
     ) -> Self:
         return cls(
@@ -259,6 +289,7 @@ class AsyncTokenVault:
                 keys=keys,
                 namespace=namespace,
                 cache=cache,
+                audit=audit,
                 clock=clock,
             )
         )
@@ -346,6 +377,17 @@ class AsyncTokenVault:
 
     async def audit_trail(self, user_id: str, *, limit: int = 50) -> list[AuditEvent]:
         return await (await self._opened.started()).reports.audit_trail(user_id, limit=limit)
+
+    async def check_audit(self, user_id: str, *, head: str | None = None) -> AuditCheck:
+        return await (await self._opened.started()).auditing.check(user_id, head=head)
+
+    async def check_audits(
+        self,
+        *,
+        heads: Mapping[str, str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> AuditChecks:
+        return await (await self._opened.started()).auditing.check_all(heads=heads, progress=progress)
 
     async def purge(self, *, expired_before: datetime | None = None, audit_before: datetime | None = None) -> Purged:
         core = await self._opened.started()

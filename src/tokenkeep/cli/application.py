@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tokenkeep.cli import db, exits, keys, reports, tokens, upkeep
+from tokenkeep.cli import auditing, db, exits, keys, reports, tokens, upkeep
 from tokenkeep.cli.demo.command import demo
 from tokenkeep.cli.importing import import_file
 from tokenkeep.cli.screen import Screen
@@ -28,7 +28,7 @@ def _app() -> typer.Typer:
         ("list", reports.listed),
         ("history", reports.history),
         ("stats", reports.stats),
-        ("audit", reports.audit),
+        ("audit", auditing.audit),
         ("import", import_file),
         ("revoke", tokens.revoke),
         ("purge", upkeep.purge),

@@ -14,6 +14,7 @@ REJECTED: Final = 4
 UNAVAILABLE: Final = 5
 STORE: Final = 6
 SEALING: Final = 7
+TAMPERED: Final = 8
 INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells count."""
 
@@ -26,6 +27,7 @@ MEANING: Final = {
     UNAVAILABLE: "the provider could not answer, or it is in doubt whether it granted a token; try again later",
     STORE: "the database cannot be used, or holds another schema",
     SEALING: "a key is missing or wrong, or a sealed token was changed",
+    TAMPERED: "the audit trail was changed, or events are missing",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 

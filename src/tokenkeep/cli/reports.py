@@ -15,7 +15,7 @@ from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import open_vault
 from tokenkeep.cli.tokens import User
 from tokenkeep.errors import SealingError, StoreError
-from tokenkeep.model import AuditEvent, Statistics, Status, TierStatus, TokenInfo
+from tokenkeep.model import Statistics, Status, TierStatus, TokenInfo
 
 Limit = Annotated[int, typer.Option(min=1, help="how many at most")]
 
@@ -58,14 +58,6 @@ def stats(
     with open_vault(session) as vault:
         figures = vault.statistics(user, provider=session.provider, kind=None if kind == "all" else kind)
     show_statistics(session.screen, figures)
-
-
-@command
-def audit(session: Session, user: User, *, limit: Limit = 50) -> None:
-    """Show who did what and when, of every provider, newest first."""
-    with open_vault(session) as vault:
-        events = vault.audit_trail(user, limit=limit)
-    show_audit(session.screen, events)
 
 
 @command
@@ -130,18 +122,6 @@ def show_statistics(screen: Screen, figures: Statistics, *, title: str = "") -> 
         "last used": figures.last_usage,
     }
     screen.facts(names, title=title)
-
-
-def show_audit(screen: Screen, events: Sequence[AuditEvent], *, title: str = "") -> None:
-    """Show events, one a row."""
-    if screen.json:
-        screen.data(events)
-        return
-    if not events:
-        screen.say("no events")
-        return
-    rows = [(event.at, event.user_id, event.action, event.actor, event.detail) for event in events]
-    screen.table(("when", "user", "what", "who", "details"), rows, title=title)
 
 
 def show_status(screen: Screen, state: Status, *, title: str = "") -> None:

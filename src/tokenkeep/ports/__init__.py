@@ -5,8 +5,9 @@ then nothing of what was asked has happened unless the method says otherwise.
 """
 
 from tokenkeep.ports.acquired import NearTokens, TokenRecord, TokenStore, Use
+from tokenkeep.ports.auditing import START, UNPROVED, AuditStore, Chain, Entry, Link, Mark, Proof, TrailKeys
 from tokenkeep.ports.backend import Backend, LentEngine, OpenedStore, Source
-from tokenkeep.ports.common import AuditStore, Entry, Health, KeyStore, KeyUse
+from tokenkeep.ports.common import Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
 from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore, Right, Unheld
 from tokenkeep.ports.partitions import Partitions
@@ -18,12 +19,15 @@ from tokenkeep.ports.transfer import Room, Row, Transferable
 from tokenkeep.ports.watching import Bell, Ear
 
 __all__ = [
+    "START",
+    "UNPROVED",
     "Aside",
     "AuditReports",
     "AuditStore",
     "Backend",
     "Bell",
     "Binding",
+    "Chain",
     "Clock",
     "CodeWindow",
     "Ear",
@@ -41,10 +45,13 @@ __all__ = [
     "LeaseState",
     "LeaseStore",
     "LentEngine",
+    "Link",
+    "Mark",
     "NearTokens",
     "OneTimeCodes",
     "OpenedStore",
     "Partitions",
+    "Proof",
     "Provider",
     "Renewing",
     "Revoking",
@@ -58,6 +65,7 @@ __all__ = [
     "TokenRecord",
     "TokenReports",
     "TokenStore",
+    "TrailKeys",
     "Transferable",
     "Unheld",
     "Use",

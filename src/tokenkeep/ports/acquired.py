@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from tokenkeep.model import Account
-from tokenkeep.ports.common import Entry
+from tokenkeep.ports.auditing import Entry
 from tokenkeep.ports.leasing import Right
 from tokenkeep.ports.reporting import TokenReports
 

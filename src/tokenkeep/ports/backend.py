@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tokenkeep.ports.acquired import TokenStore
-from tokenkeep.ports.common import AuditStore, Health, KeyStore
+from tokenkeep.ports.auditing import AuditStore
+from tokenkeep.ports.common import Health, KeyStore
 from tokenkeep.ports.issued import IssuedStore
 from tokenkeep.ports.leasing import LeaseStore
 from tokenkeep.ports.partitions import Partitions

@@ -1,34 +1,11 @@
-"""What both kinds of token need of a backend: the audit trail, the keys, the health."""
+"""What both kinds of token need of a backend: the keys, the health."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from tokenkeep.model import Account, Action, TierStatus
-from tokenkeep.ports.reporting import AuditReports
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """An audit event on its way into the trail; the store adds the token's id where it makes the row."""
-
-    action: Action
-    at: datetime
-    token_id: str | None = None
-    detail: Mapping[str, Any]
-
-
-class AuditStore(AuditReports, Protocol):
-    """The trail. Changes write theirs in their own transaction; this is for reading, and for events alone."""
-
-    async def note(self, account: Account, entry: Entry) -> None:
-        """Append an event that no change carries (a read, a failed call at the provider)."""
-
-    async def purge_audit(self, namespace: str, before: datetime, *, limit: int) -> int:
-        """Delete one batch of events older than `before`; return how many."""
+from tokenkeep.model import TierStatus
 
 
 class KeyUse(NamedTuple):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from tokenkeep.ports.common import Entry
+from tokenkeep.ports.auditing import Entry
 from tokenkeep.ports.reporting import IssuedReports
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from tokenkeep.model import (
     Account,
 )
-from tokenkeep.ports.common import Entry
+from tokenkeep.ports.auditing import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

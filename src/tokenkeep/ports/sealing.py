@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from tokenkeep.model import Account
+from tokenkeep.ports.auditing import TrailKeys
 from tokenkeep.secret import Secret
 
 
@@ -17,12 +18,8 @@ class Binding(NamedTuple):
     field: str
 
 
-class Sealer(Protocol):
-    """Encryption at rest. Safe to use from several threads."""
-
-    @property
-    def key_id(self) -> str:
-        """The id of the key that seals now."""
+class Sealer(TrailKeys, Protocol):
+    """Encryption at rest, and proofs for the audit trail. Safe to use from several threads."""
 
     @property
     def key_ids(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ type Row = Mapping[str, Any]
 
 
 class Room(StrEnum):
-    """The kinds of row, in the order in which they are moved: the keys first, the trail last."""
+    """The kinds of row, in the order in which they are moved: the keys first, the trail and its heads last."""
 
     KEYS = "key"
     STEPS = "step"
@@ -19,6 +19,7 @@ class Room(StrEnum):
     TOKENS = "token"
     ISSUED = "issued"
     AUDIT = "audit"
+    HEADS = "audit_head"
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ import typer
 from tokenkeep._stepping import run
 from tokenkeep.cli.accounts import policy_of
 from tokenkeep.cli.session import Session, command
-from tokenkeep.cli.stores import database_exists, open_vault
+from tokenkeep.cli.stores import database_exists, key_ring, open_vault
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.importing.entries import Contents, Origin
 from tokenkeep.importing.landing import Outcome, land
@@ -70,6 +70,7 @@ def _take_over_events(session: Session, server: SeedServer, origin: Origin) -> i
     with open_vault(session, create=True):
         pass  # makes the tables, and a key where one is made
     backend = open_backend(session.url)
+    backend.audit.use_keys(key_ring(session))
     account = Account(session.namespace, session.provider, "")
     try:
         return run(_events(session, server, origin, backend, account))

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from tokenkeep.api import TokenIssuer, TokenVault
-from tokenkeep.cli import reports
+from tokenkeep.cli import auditing, reports
 from tokenkeep.cli.demo.crew import DemoFailed
 from tokenkeep.cli.demo.stage import ALICE, BOB, PROVIDER, Stage
 from tokenkeep.testing import Canary
@@ -21,8 +21,8 @@ def play(stage: Stage) -> None:
         reports.show_tokens(stage.screen, vault.history(ALICE, provider=PROVIDER), title="history alice")
         reports.show_statistics(stage.screen, vault.statistics(ALICE, provider=PROVIDER), title="stats alice")
         stage.screen.say("(uses are summed in each process and written together: the killed one took its own along)")
-        reports.show_audit(stage.screen, vault.audit_trail(ALICE, limit=_EVENTS), title="audit alice")
-        reports.show_audit(stage.screen, vault.audit_trail(BOB, limit=_EVENTS), title="audit bob")
+        auditing.show_audit(stage.screen, vault.audit_trail(ALICE, limit=_EVENTS), title="audit alice")
+        auditing.show_audit(stage.screen, vault.audit_trail(BOB, limit=_EVENTS), title="audit bob")
         reports.show_status(stage.screen, vault.status(), title="status")
         tokens = [vault.get_valid(user, provider=PROVIDER) for user in (ALICE, BOB)]
         _search(stage, [token.access_token.reveal() for token in tokens if token is not None])

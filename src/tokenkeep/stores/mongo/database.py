@@ -42,6 +42,10 @@ _ABORT: Final = 1.0
 """Seconds to take back a transaction that did not come to its end."""
 
 
+class Contended(Exception):
+    """Others wrote the same documents at that moment: the transaction begins anew. It never leaves the store."""
+
+
 class Calls:
     """What can be asked of the database, inside a transaction or each call for itself."""
 
@@ -166,8 +170,8 @@ class Database:
             while True:
                 try:
                     return await self._once(work, until)
-                except PyMongoError as error:
-                    if not error.has_error_label("TransientTransactionError"):
+                except (PyMongoError, Contended) as error:
+                    if isinstance(error, PyMongoError) and not error.has_error_label("TransientTransactionError"):
                         raise
                     if time.monotonic() + pause + _LEAST > until:
                         msg = f"{self.name}: others keep writing the same documents, or the server is away; try again"

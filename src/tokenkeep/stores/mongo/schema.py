@@ -7,6 +7,7 @@
 | `tokenkeep_lease` | the key of namespace, provider and user | `{_id: "hashed"}` |
 | `tokenkeep_step` | the digest of an account for one-time codes | `{_id: "hashed"}` |
 | `tokenkeep_audit` | an ObjectId | `{namespace: 1, user_id: 1}` |
+| `tokenkeep_audit_head` | the key of namespace and user: the head of a chain of events | `{_id: "hashed"}` |
 | `tokenkeep_issued` | 16 bytes derived from the token | `{_id: "hashed"}` |
 | `tokenkeep_key`, `tokenkeep_meta` | a name | leave unsharded |
 """
@@ -24,6 +25,7 @@ HISTORY: Final = "tokenkeep_history"
 LEASE: Final = "tokenkeep_lease"
 STEP: Final = "tokenkeep_step"
 AUDIT: Final = "tokenkeep_audit"
+HEAD: Final = "tokenkeep_audit_head"
 ISSUED: Final = "tokenkeep_issued"
 KEY: Final = "tokenkeep_key"
 META: Final = "tokenkeep_meta"
@@ -51,7 +53,9 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
             [("namespace", ASCENDING), ("user_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)], name="user"
         ),
         IndexModel([("namespace", ASCENDING), ("at", ASCENDING)], name="at"),
+        IndexModel([("namespace", ASCENDING), ("user_id", ASCENDING), ("sequence", ASCENDING)], name="chain"),
     ],
+    HEAD: [IndexModel([("namespace", ASCENDING), ("user_id", ASCENDING)], name="user")],
     ISSUED: [
         IndexModel([("namespace", ASCENDING), ("user_id", ASCENDING), ("created_at", DESCENDING)], name="user"),
         IndexModel(

@@ -1,38 +1,136 @@
-"""The audit trail in SQL."""
+"""The audit trail in SQL, and its chains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import batched, groupby
+from operator import itemgetter
+from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import (
+    Executable,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    union,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
 
 from tokenkeep.model import Account, Action, AuditEvent
-from tokenkeep.ports import Entry
+from tokenkeep.ports import START, Chain, Entry, Link, Mark, Proof, TrailKeys
 from tokenkeep.stores.sql.database import Database, Transaction
-from tokenkeep.stores.sql.repeating import Doubt, reports, writes
+from tokenkeep.stores.sql.errors import Undone
+from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.trail import User, linked, prove_purge, purged_up_to
+
+_ASKED_FOR: Final = 500
+"""Users whose heads one statement reads."""
+
+_NOTHING: Final[Mapping[str, Any]] = {"": START.sequence, "_digest": START.digest, "_proof": None, "_key_id": None}
+"""A mark that is not set."""
 
 
 class SqlAudit:
-    """Implements `AuditStore`; `append` writes within the transaction of a change."""
+    """Implements `AuditStore`; `append` writes within the transaction of a change.
+
+    It comes last in a transaction: the heads that it locks, in one order everywhere, are held until the commit.
+    """
 
     def __init__(self, database: Database, tables: Tables, *, actor: str) -> None:
         self._database = database
         self._actor = actor
-        table = tables.audit
+        self._keys: TrailKeys | None = None
+        self._statements(tables)
+        self._head_statements(tables)
+
+    def _statements(self, tables: Tables) -> None:
+        table, c = tables.audit, tables.audit.c
+        users = and_(c.namespace == bindparam("namespace"), c.user_id == bindparam("user_id"))
         self._insert = insert(table)
-        self._trail = (
+        self._trail = select(table).where(users).order_by(c.id.desc()).limit(bindparam("count"))
+        self._links = select(table).where(users, c.id > bindparam("past")).order_by(c.id).limit(bindparam("count"))
+        self._count = select(func.count()).where(c.namespace == bindparam("namespace"))
+        earlier = table.alias("earlier")
+        younger = exists().where(
+            earlier.c.namespace == c.namespace,
+            earlier.c.user_id == c.user_id,
+            earlier.c.id < c.id,
+            earlier.c.at >= bindparam("before"),
+        )
+        self._oldest = (
+            select(c.id, c.user_id, c.sequence, c.digest)
+            .where(c.namespace == bindparam("namespace"), c.at < bindparam("before"), ~younger)
+            .order_by(c.id)
+            .limit(bindparam("count"))
+            .with_for_update()
+        )
+        self._delete = delete(table).where(c.id == bindparam("event"))
+
+    def _head_statements(self, tables: Tables) -> None:
+        table, c = tables.audit_head, tables.audit_head.c
+        this = and_(c.namespace == bindparam("ns"), c.user_id == bindparam("us"))
+        self._head = select(table).where(this)
+        several = and_(c.namespace == bindparam("ns"), c.user_id.in_(bindparam("users", expanding=True)))
+        marks = select(c.user_id, c.sequence, c.digest)
+        self._held_head = marks.where(this).with_for_update()
+        self._held_heads = marks.where(several).order_by(c.user_id).with_for_update()
+        self._held_chain = select(table).where(this).with_for_update()
+        self._held_chains = select(table).where(several).order_by(c.user_id).with_for_update()
+        self._insert_head = insert(table)
+        self._move_head = (
+            update(table).where(this).values({name: bindparam(f"new_{name}") for name in ("sequence", "digest")})
+        )
+        self._mark_purge = (
+            update(table)
+            .where(this)
+            .values(
+                {
+                    name: bindparam(f"new_{name}")
+                    for name in ("purged", "purged_digest", "purged_proof", "purged_key_id")
+                }
+            )
+        )
+        self._unvouched = (
             select(table)
-            .where(table.c.namespace == bindparam("namespace"), table.c.user_id == bindparam("user_id"))
-            .order_by(table.c.id.desc())
+            .where(tuple_(c.namespace, c.user_id) > tuple_(bindparam("past_namespace"), bindparam("past_user")))
+            .where(or_(c.vouched_key_id.is_(None), c.vouched_key_id != bindparam("newest")))
+            .order_by(c.namespace, c.user_id)
             .limit(bindparam("count"))
         )
-        old = (table.c.namespace == bindparam("namespace"), table.c.at < bindparam("before"))
-        self._oldest = select(table.c.id).where(*old).order_by(table.c.id).limit(bindparam("count"))
-        # By a range, for in a DELETE that selects its own rows MariaDB reads the whole table.
-        self._purge = delete(table).where(*old, table.c.id >= bindparam("first"), table.c.id <= bindparam("last"))
+        marks_of = ("vouched", "vouched_digest", "vouched_proof", "vouched_key_id", "purged_proof", "purged_key_id")
+        self._vouch = (
+            update(table)
+            .where(this, c.purged == bindparam("seen_purged"))
+            .values({name: bindparam(f"new_{name}") for name in marks_of})
+        )
+        names = [
+            select(column.label("name"))
+            .where(namespace == bindparam("ns"), column > bindparam("after"))
+            .order_by(column)
+            .distinct()
+            .limit(bindparam("count"))
+            .subquery()
+            for namespace, column in (
+                (c.namespace, c.user_id),
+                (tables.audit.c.namespace, tables.audit.c.user_id),
+            )
+        ]
+        both = union(*(select(part.c.name) for part in names)).subquery()
+        self._users = select(both.c.name).order_by(both.c.name).limit(bindparam("count"))
+
+    def use_keys(self, keys: TrailKeys | None) -> None:
+        self._keys = keys
+
+    # --- appending
 
     async def append(self, transaction: Transaction, account: Account, entries: Sequence[Entry]) -> None:
         """Write events in the transaction of the change that they tell of."""
@@ -40,24 +138,57 @@ class SqlAudit:
 
     async def append_each(self, transaction: Transaction, entries: Sequence[tuple[Account, Entry]]) -> None:
         """Write events of several accounts in the transaction of the change that they tell of."""
-        if entries:
-            await transaction.run(self._insert, [self._row(account, entry) for account, entry in entries])
+        if not entries:
+            return
+        held = await self._held(transaction, {(account.namespace, account.user_id) for account, _ in entries})
+        links, last = linked(entries, held, actor=self._actor, keys=self._keys)
+        users = sorted(last)
+        await self._begin(transaction, [last[user] for user in users if user not in held])
+        await self._move(transaction, [last[user] for user in users if user in held])
+        await transaction.run(self._insert, [_row(link) for link in links])
 
-    def _row(self, account: Account, entry: Entry) -> dict[str, Any]:
-        return {
-            "namespace": account.namespace,
-            "provider": account.provider or None,
-            "user_id": account.user_id,
-            "action": entry.action.value,
-            "token_id": entry.token_id,
-            "at": entry.at,
-            "actor": self._actor,
-            "detail": dict(entry.detail),
-        }
+    async def _held(self, transaction: Transaction, users: Iterable[User]) -> dict[User, Mark]:
+        """Lock the heads of chains, in the order of their users, so that nobody else appends before the commit."""
+        held: dict[User, Mark] = {}
+        for namespace, group in groupby(sorted(users), itemgetter(0)):
+            for names in batched((name for _, name in group), _ASKED_FOR):
+                rows = await self._lock(transaction, self._held_head, self._held_heads, namespace, names)
+                held |= {(namespace, name): Mark(sequence, bytes(digest)) for name, sequence, digest in rows}
+        return held
+
+    async def _lock(
+        self, transaction: Transaction, one: Executable, several: Executable, namespace: str, names: Sequence[str]
+    ) -> Sequence[Any]:
+        """Lock heads by one statement; on SQLite by one for each, which there costs less than a longer one."""
+        if len(names) > 1 and self._database.dialect.name != "sqlite":
+            return await transaction.rows(several, {"ns": namespace, "users": list(names)})
+        rows = [await transaction.first(one, {"ns": namespace, "us": name}) for name in names]
+        return [row for row in rows if row is not None]
+
+    async def _begin(self, transaction: Transaction, links: Sequence[Link]) -> None:
+        nothing = {f"{name}{part}": value for name in ("vouched", "purged") for part, value in _NOTHING.items()}
+        rows = [{**_user(link), **_marked(link), **nothing} for link in links]
+        try:
+            if rows:
+                await transaction.run(self._insert_head, rows)
+        except IntegrityError:
+            msg = f"{self._database.name}: others keep beginning the trail of the same user; try again"
+            raise Undone(msg, contention=True) from None
+
+    async def _move(self, transaction: Transaction, links: Sequence[Link]) -> None:
+        rows = [{"ns": link.account.namespace, "us": link.account.user_id, **_new(_marked(link))} for link in links]
+        if rows:
+            await transaction.run(self._move_head, rows[0] if len(rows) == 1 else rows)
 
     @writes()
     async def note(self, transaction: Transaction, account: Account, entry: Entry) -> None:
         await self.append(transaction, account, [entry])
+
+    @writes()
+    async def note_each(self, transaction: Transaction, noted: Sequence[tuple[Account, Entry]]) -> None:
+        await self.append_each(transaction, noted)
+
+    # --- reading
 
     @reports
     async def audit_trail(
@@ -76,10 +207,131 @@ class SqlAudit:
             for row in rows
         ]
 
+    @reads
+    async def count_audit(self, transaction: Transaction, namespace: str) -> int:
+        return int((await transaction.rows(self._count, {"namespace": namespace}))[0][0])
+
+    @reads
+    async def audited_users(self, transaction: Transaction, namespace: str, *, after: str, limit: int) -> list[str]:
+        rows = await transaction.rows(self._users, {"ns": namespace, "after": after, "count": limit})
+        return [row.name for row in rows]
+
+    @reads
+    async def chain(self, transaction: Transaction, namespace: str, user_id: str) -> Chain:
+        row = await transaction.first(self._head, {"ns": namespace, "us": user_id})
+        return Chain(head=None) if row is None else _chain(row)
+
+    @reads
+    async def links(
+        self, transaction: Transaction, namespace: str, user_id: str, *, after: int, limit: int
+    ) -> list[Link]:
+        parameters = {"namespace": namespace, "user_id": user_id, "past": after, "count": limit}
+        try:
+            return [_link(row) for row in await transaction.rows(self._links, parameters)]
+        except (TypeError, OverflowError) as error:  # what was put into a column of SQLite may be of any type
+            raise ValueError(str(error)) from None
+
+    # --- upkeep
+
     @writes(Doubt.DONE)
     async def purge_audit(self, transaction: Transaction, namespace: str, before: datetime, *, limit: int) -> int:
-        old = {"namespace": namespace, "before": before}
-        rows = await transaction.rows(self._oldest, {**old, "count": limit})
+        parameters = {"namespace": namespace, "before": before, "count": limit}
+        rows = await transaction.rows(self._oldest, parameters)
         if not rows:
             return 0
-        return await transaction.count(self._purge, {**old, "first": rows[0].id, "last": rows[-1].id})
+        users = sorted({row.user_id for row in rows if row.sequence is not None})
+        heads = await self._lock(transaction, self._held_chain, self._held_chains, namespace, users)
+        marks = [self._purged((namespace, row.user_id), _chain(row), rows) for row in heads]
+        if marks:
+            await transaction.run(self._mark_purge, marks)
+        await transaction.run(self._delete, [{"event": row.id} for row in rows])
+        return len(rows)
+
+    def _purged(self, user: User, chain: Chain, rows: Sequence[Any]) -> dict[str, Any]:
+        namespace, name = user
+        going = [_mark(row.sequence, row.digest) for row in rows if row.user_id == name and row.sequence is not None]
+        mark = purged_up_to(chain, going)
+        proof = chain.purged_proof if mark == chain.purged else prove_purge(mark, self._keys)
+        new = {"purged": mark.sequence, "purged_digest": mark.digest}
+        return {"ns": namespace, "us": name, **_new(new | _proved(proof, "purged_"))}
+
+    @reads
+    async def unvouched(
+        self, transaction: Transaction, key_id: str, *, after: tuple[str, str], limit: int
+    ) -> list[tuple[str, str, Chain]]:
+        past = {"past_namespace": after[0], "past_user": after[1]}
+        rows = await transaction.rows(self._unvouched, {"newest": key_id, **past, "count": limit})
+        return [(row.namespace, row.user_id, _chain(row)) for row in rows]
+
+    @writes(Doubt.REPEAT)
+    async def vouch(self, transaction: Transaction, namespace: str, user_id: str, chain: Chain) -> bool:
+        vouched = {"vouched": chain.vouched.sequence, "vouched_digest": chain.vouched.digest}
+        new = _new(vouched | _proved(chain.vouched_proof, "vouched_") | _proved(chain.purged_proof, "purged_"))
+        this = {"ns": namespace, "us": user_id, "seen_purged": chain.purged.sequence}
+        return bool(await transaction.count(self._vouch, {**this, **new}))
+
+
+def _row(link: Link) -> dict[str, Any]:
+    namespace, provider, user_id = link.account
+    entry, (code, key_id), (sequence, digest) = link.entry, link.proof, link.mark or START
+    return {
+        "namespace": namespace,
+        "provider": provider or None,
+        "user_id": user_id,
+        "action": entry.action.value,
+        "token_id": entry.token_id,
+        "at": entry.at,
+        "actor": link.actor,
+        "detail": dict(entry.detail),
+        "sequence": sequence,
+        "digest": digest,
+        "proof": code,
+        "key_id": key_id,
+    }
+
+
+def _user(link: Link) -> dict[str, Any]:
+    return {"namespace": link.account.namespace, "user_id": link.account.user_id}
+
+
+def _marked(link: Link) -> dict[str, Any]:
+    sequence, digest = link.mark or START
+    return {"sequence": sequence, "digest": digest}
+
+
+def _proved(proof: Proof, prefix: str) -> dict[str, Any]:
+    return {f"{prefix}proof": proof.code, f"{prefix}key_id": proof.key_id}
+
+
+def _new(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in values.items()}
+
+
+def _link(row: Any) -> Link:
+    entry = Entry(action=Action(row.action), at=row.at, token_id=row.token_id, detail=row.detail)
+    return Link(
+        account=Account(row.namespace, row.provider or "", row.user_id),
+        entry=entry,
+        actor=row.actor,
+        mark=None if row.sequence is None else _mark(row.sequence, row.digest),
+        proof=_proof(row.proof, row.key_id),
+        place=row.id,
+    )
+
+
+def _chain(row: Any) -> Chain:
+    return Chain(
+        head=_mark(row.sequence, row.digest),
+        vouched=_mark(row.vouched, row.vouched_digest),
+        vouched_proof=_proof(row.vouched_proof, row.vouched_key_id),
+        purged=_mark(row.purged, row.purged_digest),
+        purged_proof=_proof(row.purged_proof, row.purged_key_id),
+    )
+
+
+def _mark(sequence: int, digest: bytes | None) -> Mark:
+    return Mark(int(sequence), bytes(digest or b""))
+
+
+def _proof(code: bytes | None, key_id: str | None) -> Proof:
+    return Proof(None if code is None else bytes(code), None if key_id is None else str(key_id))

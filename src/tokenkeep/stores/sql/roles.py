@@ -16,7 +16,7 @@ from tokenkeep.stores.sql.naming import Naming
 ROLES: Final = ("owner", "writer", "verifier", "auditor")
 """Owner: changes tables. Writer: the application. Verifier: checks issued tokens. Auditor: adds to the trail."""
 
-_TABLES: Final = ("meta", "key", "token", "lease", "step", "audit", "issued", "revision", "verify")
+_TABLES: Final = ("meta", "key", "token", "lease", "step", "audit", "audit_head", "issued", "revision", "verify")
 _PREPARERS: Final[Mapping[str, IdentifierPreparer]] = {
     "postgresql": postgresql.dialect().identifier_preparer,  # type: ignore[no-untyped-call]  # SQLAlchemy's
     "mariadb": mysql.dialect().identifier_preparer,

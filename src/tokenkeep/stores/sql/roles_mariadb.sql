@@ -18,6 +18,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON {{issued}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE ON {{lease}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE ON {{step}} TO {{writer}};
 GRANT SELECT, INSERT ON {{audit}} TO {{writer}};
+GRANT SELECT, INSERT, UPDATE ON {{audit_head}} TO {{writer}};
 
 -- The verifier asks whether a token that it was shown is good, and reads no table.
 CREATE OR REPLACE DEFINER = {{owner}} PROCEDURE {{verify}}(IN token_id VARBINARY(16), IN token_digest VARBINARY(32))
@@ -29,5 +30,6 @@ CREATE OR REPLACE DEFINER = {{owner}} PROCEDURE {{verify}}(IN token_id VARBINARY
       AND t.revoked_at IS NULL AND t.expires_at > UTC_TIMESTAMP(6);
 GRANT EXECUTE ON PROCEDURE {{verify}} TO {{verifier}};
 
--- The auditor adds to the trail and reads it.
+-- The auditor adds to the trail, reads it, and sees the heads of its chains. What he adds is in no chain.
 GRANT SELECT, INSERT ON {{audit}} TO {{auditor}};
+GRANT SELECT ON {{audit_head}} TO {{auditor}};

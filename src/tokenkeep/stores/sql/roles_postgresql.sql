@@ -25,6 +25,7 @@ ALTER TABLE {{token}} OWNER TO {{owner}};
 ALTER TABLE {{lease}} OWNER TO {{owner}};
 ALTER TABLE {{step}} OWNER TO {{owner}};
 ALTER TABLE {{audit}} OWNER TO {{owner}};
+ALTER TABLE {{audit_head}} OWNER TO {{owner}};
 ALTER TABLE {{issued}} OWNER TO {{owner}};
 DO $partitions$
 DECLARE
@@ -36,7 +37,7 @@ BEGIN
 END
 $partitions$;
 ALTER TABLE IF EXISTS {{revision}} OWNER TO {{owner}};
-REVOKE ALL ON {{meta}}, {{key}}, {{token}}, {{lease}}, {{step}}, {{audit}}, {{issued}}
+REVOKE ALL ON {{meta}}, {{key}}, {{token}}, {{lease}}, {{step}}, {{audit}}, {{audit_head}}, {{issued}}
     FROM PUBLIC, {{writer}}, {{verifier}}, {{auditor}};
 
 -- The writer is the application: everything that a vault and an issuer do. It adds to the trail and reads it, but
@@ -45,7 +46,7 @@ GRANT USAGE ON SCHEMA {{schema}} TO {{writer}};
 GRANT SELECT ON {{meta}} TO {{writer}};
 GRANT SELECT, INSERT ON {{key}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {{token}}, {{issued}} TO {{writer}};
-GRANT SELECT, INSERT, UPDATE ON {{lease}}, {{step}} TO {{writer}};
+GRANT SELECT, INSERT, UPDATE ON {{lease}}, {{step}}, {{audit_head}} TO {{writer}};
 GRANT SELECT, INSERT ON {{audit}} TO {{writer}};
 GRANT USAGE ON SEQUENCE {{audit_sequence}} TO {{writer}}, {{auditor}};
 
@@ -66,8 +67,9 @@ ALTER FUNCTION {{verify}}(bytea, bytea) OWNER TO {{owner}};
 REVOKE ALL ON FUNCTION {{verify}}(bytea, bytea) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION {{verify}}(bytea, bytea) TO {{verifier}};
 
--- The auditor adds to the trail and reads it.
+-- The auditor adds to the trail, reads it, and sees the heads of its chains. What he adds is in no chain.
 GRANT USAGE ON SCHEMA {{schema}} TO {{auditor}};
 GRANT SELECT, INSERT ON {{audit}} TO {{auditor}};
+GRANT SELECT ON {{audit_head}} TO {{auditor}};
 
 COMMIT;

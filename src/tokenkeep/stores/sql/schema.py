@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from tokenkeep.stores.sql.types import MARIADB, Instant, Json, Prose, Word, blob, octets
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _Serial: Final = BigInteger().with_variant(Integer, "sqlite")
 _LABEL: Final = 64
@@ -59,6 +59,7 @@ class Tables:
             Column("step", BigInteger, nullable=False),
         )
         self.audit = self._audit(prefix)
+        self.audit_head = self._audit_head(prefix)
         self.issued = self._issued(prefix)
 
     def _table(self, name: str, *columns: Column[Any], **options: Any) -> Table:
@@ -130,10 +131,30 @@ class Tables:
             Column("at", Instant, nullable=False),
             Column("actor", Word(_USER), nullable=False),
             Column("detail", Json(), nullable=False),
+            # Its place in the chain of its user; null for what was written before there were chains.
+            Column("sequence", BigInteger),
+            Column("digest", octets(32)),
+            *_proof(),
             sqlite_autoincrement=True,
         )
         Index(f"{name}_user", table.c.namespace, table.c.user_id, table.c.id)
         return table
+
+    def _audit_head(self, prefix: str) -> Table:
+        """One row a chain: its last event, the last that a rotation vouched for, and the last that a purge deleted."""
+        return self._table(
+            f"{prefix}audit_head",
+            Column("namespace", Word(_LABEL), primary_key=True),
+            Column("user_id", Word(_USER), primary_key=True),
+            Column("sequence", BigInteger, nullable=False),
+            Column("digest", octets(32), nullable=False),
+            Column("vouched", BigInteger, nullable=False),
+            Column("vouched_digest", octets(32), nullable=False),
+            *_proof("vouched_"),
+            Column("purged", BigInteger, nullable=False),
+            Column("purged_digest", octets(32), nullable=False),
+            *_proof("purged_"),
+        )
 
     def _issued(self, prefix: str) -> Table:
         """Issued tokens, by the 16-byte id that is derived from the token. No token stands here.
@@ -170,6 +191,10 @@ class Tables:
         related = c.family.is_not(None)
         Index(f"{name}_family", c.family, sqlite_where=related, postgresql_where=related)
         return table
+
+
+def _proof(prefix: str = "") -> list[Column[Any]]:
+    return [Column(f"{prefix}proof", octets(32)), Column(f"{prefix}key_id", Word(_LABEL))]
 
 
 def _account(*, primary_key: bool = False) -> list[Column[Any]]:

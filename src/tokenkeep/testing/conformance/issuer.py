@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tokenkeep.testing.conformance.ending import Ending, IssuersSharing
 from tokenkeep.testing.conformance.issuing import Issuing
+from tokenkeep.testing.conformance.proving import IssuersProving
 
 
 class IssuerConformance(Issuing, Ending):
     """What a `TokenIssuer` holds on any store."""
 
 
-class DurableIssuerConformance(IssuerConformance, IssuersSharing):
+class DurableIssuerConformance(IssuerConformance, IssuersSharing, IssuersProving):
     """And on a store to which the same URL leads again."""

@@ -7,13 +7,14 @@ from tokenkeep.testing.conformance.changing import Changing
 from tokenkeep.testing.conformance.durable import Keys, Sharing
 from tokenkeep.testing.conformance.failing import Failing
 from tokenkeep.testing.conformance.getting import Getting
+from tokenkeep.testing.conformance.proving import Proving, ProvingUnderKeys, Reads, Tampering
 from tokenkeep.testing.conformance.recounting import Recounting
 from tokenkeep.testing.conformance.watching import Watching, WatchingOthers
 
 
-class VaultConformance(Getting, Failing, Changing, Recounting, Watching, Asking):
+class VaultConformance(Getting, Failing, Changing, Recounting, Watching, Asking, Reads, Proving):
     """What a `TokenVault` holds on any store."""
 
 
-class DurableVaultConformance(VaultConformance, Sharing, WatchingOthers, Keys):
+class DurableVaultConformance(VaultConformance, Sharing, WatchingOthers, Keys, Tampering, ProvingUnderKeys):
     """And on a store to which the same URL leads again."""

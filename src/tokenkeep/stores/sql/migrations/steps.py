@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from alembic import op
-from sqlalchemy import MetaData
+from sqlalchemy import Column, MetaData, inspect
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from tokenkeep.stores.sql.creating import create_missing
@@ -28,6 +29,16 @@ def create(metadata: MetaData) -> None:
         statements += [CreateTable(table), *(CreateIndex(index) for index in sorted(table.indexes, key=_name))]
     for statement in statements:
         op.execute(statement)
+
+
+def add_columns(table: str, schema: str | None, columns: Sequence[Column[Any]]) -> None:
+    """Add columns to a table, or write the SQL for it; what is there already stays, so that it may be repeated."""
+    there: set[str] = set()
+    if not op.get_context().as_sql:
+        there = {column["name"] for column in inspect(op.get_bind()).get_columns(table, schema=schema)}
+    for column in columns:
+        if column.name not in there:
+            op.add_column(table, column, schema=schema)
 
 
 def _name(index: Any) -> str:
