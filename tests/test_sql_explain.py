@@ -230,7 +230,8 @@ def test_no_statement_reads_a_whole_table_of_mariadb(mariadb_filled: Connection,
 
 def reads_all(lines: str) -> bool:
     """Tell whether a large table is read whole: by its rows (ALL) or by an index from end to end (index)."""
+    small = ("tokenkeep_meta", "tokenkeep_key'", "<derived", "<union")  # the last two are what a part of it has found
     return any(
-        ("'ALL'" in line or "'index'" in line) and "tokenkeep_meta" not in line and "tokenkeep_key'" not in line
+        ("'ALL'" in line or "'index'" in line) and not any(name in line for name in small)
         for line in lines.splitlines()
     )

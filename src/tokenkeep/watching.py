@@ -87,7 +87,7 @@ class Watcher:
     async def _fresh(self) -> AcquiredToken | None:
         """Read; return a version that was not there yet."""
         try:
-            record = await self._look()
+            token = await self._newer(await self._look())
         except StoreUnavailable as error:
             if not self._has_read:
                 raise
@@ -96,6 +96,9 @@ class Watcher:
             self._failing = True
             return None
         self._has_read, self._failing = True, False
+        return token
+
+    async def _newer(self, record: TokenRecord | None) -> AcquiredToken | None:
         if record is None:
             self._version = 0  # where history was purged too, versions begin anew
             return None
