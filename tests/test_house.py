@@ -25,7 +25,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
     2: ("ports",),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
-        *("trail", "auditing"),
+        *("trail", "auditing", "readings"),
         *(
             "uses",
             "recent",

@@ -11,7 +11,6 @@ from typing import Final, TypeGuard
 from tokenkeep import _checking
 from tokenkeep.acquiring import ACCESS, REFRESH, Acquiring, Landed, binding
 from tokenkeep.auditing import Auditing
-from tokenkeep.batching import Batch
 from tokenkeep.errors import (
     ProviderError,
     ProviderRejected,
@@ -45,6 +44,7 @@ from tokenkeep.ports import (
     Wait,
     Work,
 )
+from tokenkeep.readings import Readings
 from tokenkeep.registry import Registry
 from tokenkeep.reports import Reports
 from tokenkeep.upkeep import Upkeep
@@ -54,9 +54,6 @@ from tokenkeep.watching import Watcher, Watching
 MIN_VALIDITY: Final = timedelta(seconds=60)
 _NOTHING: Final = timedelta(0)
 _RETRY_WRITE: Final = timedelta(seconds=1)
-
-type Noted = tuple[Account, Entry]
-"""An event, and whose it is."""
 
 
 class VaultCore:
@@ -85,7 +82,7 @@ class VaultCore:
         self._unwritten = self._acquiring.unwritten
         self._uses = UseCounter[str](self._count_uses, work)
         self._watching = Watching(backend.bell, wait=wait, work=work)
-        self._reads = Batch[Noted](backend.audit.note_each, wait=wait, work=work) if audit_reads else None
+        self._readings = Readings(backend.audit, wait=wait, work=work) if audit_reads else None
         self.auditing = Auditing(backend.audit, sealer, namespace=registry.namespace)
         self.reports = Reports(backend, registry, self._uses, clock=clock)
         self.upkeep = Upkeep(backend, registry, sealer, self._uses, self.auditing, clock=clock, wait=wait)
@@ -120,8 +117,8 @@ class VaultCore:
         self._uses.forget()
         self._unwritten.clear()
         self._watching.forget()
-        if self._reads is not None:
-            self._reads.forget()
+        if self._readings is not None:
+            self._readings.forget()
 
     # --- handing out ---
 
@@ -298,12 +295,9 @@ class VaultCore:
         return await self._tokens.load(account, kind)
 
     async def _hand_out(self, record: TokenRecord, now: datetime) -> AcquiredToken:
-        if self._reads is not None:
+        if self._readings is not None:
             self._open(record)  # what cannot be opened is not read
-            detail = {"kind": record.kind, "version": record.version}
-            await self._reads.put(
-                (record.account, Entry(action=Action.USED, at=now, token_id=record.id, detail=detail))
-            )
+            await self._readings.note(record, now)
         pending = self._uses.add(record.id, now)
         return self._open(record, uses=pending, at=now)
 
