@@ -9,12 +9,16 @@ HMAC of the digest under a subkey of the newest key, with the key's id. As a dig
 the next proof covers it too. Before an old key goes, a rotation looks at each chain and has the newest key vouch for
 those that are whole; of an event under a key that is gone only that is believed.
 
-**The head** (number, digest and proof of the last event) is kept beside the chain and changed in the same transaction;
-appending holds it, so no two events follow the same one. It also holds a proved mark of the last event that a purge
-deleted: a purge does not look like tampering, and tampering not like a purge.
+**The head** (number and digest of the last event) is kept beside the chain and changed in the same transaction;
+appending holds it, so no two events follow the same one. With it stand two proved marks: of the last event that a purge
+deleted, so that a purge does not look like tampering, nor tampering like a purge, and of the last one that the last
+rotation of keys found in order.
 
 What a check finds: an event that was changed, removed, put in, moved, renumbered or given to somebody else; a head that
 was removed or does not fit; with keys also whoever computes all digests anew, for he cannot prove them.
+
+With keys an event without a proof is a flaw, whatever follows it: an honest event behind a forged one does not make it
+good. So all programs that write to one namespace need the ring.
 
 What it cannot find: somebody who puts back an older state of one user's whole chain, its head included, or removes both
 altogether. Nothing in the database tells a state that is old from one that is new. Therefore a check tells the head;
