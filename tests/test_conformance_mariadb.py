@@ -7,7 +7,7 @@ import pytest
 from servers.common import Database
 from servers.mariadb import MariaDB
 from sql_emptying import used_in_mariadb
-from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
+from tokenkeep.testing.conformance import ChainedIssuerConformance, ChainedVaultConformance
 from trail_tampering import SqlTamper
 
 
@@ -30,9 +30,9 @@ class OnMariaDB:
         yield from used_in_mariadb(mariadb_server, database)
 
 
-class TestVault(OnMariaDB, DurableVaultConformance):
+class TestVault(OnMariaDB, ChainedVaultConformance):
     pass
 
 
-class TestIssuer(OnMariaDB, DurableIssuerConformance):
+class TestIssuer(OnMariaDB, ChainedIssuerConformance):
     pass

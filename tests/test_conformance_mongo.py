@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
+from tokenkeep.testing.conformance import ChainedIssuerConformance, ChainedVaultConformance
 from trail_tampering import MongoTamper
 
 
-class TestVaultInMongo(DurableVaultConformance):
+class TestVaultInMongo(ChainedVaultConformance):
     @pytest.fixture
     def tamper(self, url: str) -> MongoTamper:
         return MongoTamper(url)
@@ -16,7 +16,7 @@ class TestVaultInMongo(DurableVaultConformance):
         return mongo_url
 
 
-class TestIssuerInMongo(DurableIssuerConformance):
+class TestIssuerInMongo(ChainedIssuerConformance):
     @pytest.fixture
     def url(self, mongo_url: str) -> str:
         return mongo_url

@@ -8,7 +8,7 @@ from servers.common import Database
 from servers.postgres import Postgres
 from sql_emptying import used_in_postgres
 from tokenkeep.testing import faces
-from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
+from tokenkeep.testing.conformance import ChainedIssuerConformance, ChainedVaultConformance
 from trail_tampering import SqlTamper
 
 
@@ -45,17 +45,17 @@ class WithAsyncpg(WithPsycopg):
         return face
 
 
-class TestVaultByPsycopg(WithPsycopg, DurableVaultConformance):
+class TestVaultByPsycopg(WithPsycopg, ChainedVaultConformance):
     pass
 
 
-class TestIssuerByPsycopg(WithPsycopg, DurableIssuerConformance):
+class TestIssuerByPsycopg(WithPsycopg, ChainedIssuerConformance):
     pass
 
 
-class TestVaultByAsyncpg(WithAsyncpg, DurableVaultConformance):
+class TestVaultByAsyncpg(WithAsyncpg, ChainedVaultConformance):
     test_the_two_faces_share_one_store = None  # type: ignore[assignment]  # the sync face takes psycopg only
 
 
-class TestIssuerByAsyncpg(WithAsyncpg, DurableIssuerConformance):
+class TestIssuerByAsyncpg(WithAsyncpg, ChainedIssuerConformance):
     pass

@@ -13,15 +13,10 @@ import pytest
 from servers.redis_groups import Cluster, Watched
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableVaultConformance
-from trail_tampering import SqlTamper
 
 
 class Behind(DurableVaultConformance):
     """Opens every vault of the suite with `cache=`."""
-
-    @pytest.fixture
-    def tamper(self, url: str) -> SqlTamper:
-        return SqlTamper(url)
 
     @pytest.fixture
     def cache(self, redis_url: str) -> str:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from tokenkeep.testing.conformance import (
-    DurableIssuerConformance,
-    DurableVaultConformance,
+    ChainedIssuerConformance,
+    ChainedVaultConformance,
     IssuerConformance,
     VaultConformance,
 )
 from trail_tampering import SqlTamper
 
 
-class TestVaultInAFile(DurableVaultConformance):
+class TestVaultInAFile(ChainedVaultConformance):
     @pytest.fixture
     def tamper(self, url: str) -> SqlTamper:
         return SqlTamper(url)
@@ -29,7 +29,7 @@ class TestVaultInMemory(VaultConformance):
         return "sqlite://"
 
 
-class TestIssuerInAFile(DurableIssuerConformance):
+class TestIssuerInAFile(ChainedIssuerConformance):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"

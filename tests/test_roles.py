@@ -216,8 +216,6 @@ class AsWriter:
 
 class TestTheWholeVaultAsWriter(AsWriter, VaultConformance):
     test_the_trail_outlives_the_token_and_goes_when_asked = None  # type: ignore[assignment]  # only the owner deletes from the trail
-    test_a_purge_by_age_leaves_the_trail_intact = None  # type: ignore[assignment]  # the same
-    test_an_old_event_behind_a_younger_one_waits_for_it = None  # type: ignore[assignment]  # the same
 
 
 class TestTheWholeIssuerAsWriter(AsWriter, IssuerConformance):

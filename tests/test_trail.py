@@ -17,7 +17,7 @@ from sqlalchemy.event import listen
 
 from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
-from tokenkeep.errors import StoreError
+from tokenkeep.errors import ConfigurationError, StoreError
 from tokenkeep.model import Account, Action, AuditCheck
 from tokenkeep.ports import START, UNPROVED, Chain, Entry, Link
 from tokenkeep.stores.sql.direct import open_database
@@ -286,6 +286,11 @@ def test_where_a_read_cannot_be_audited_no_token_is_handed_out(url: str) -> None
         assert token.usage_count == 2
         assert [event.action for event in vault.audit_trail("alice")].count(Action.USED) == 2
         assert vault.check_audit("alice").intact
+
+
+def test_a_store_without_chains_says_so(redis_url: str) -> None:
+    with TokenVault.open(redis_url, keys=KEYS) as vault, pytest.raises(ConfigurationError, match="without chains"):
+        vault.check_audit("alice")
 
 
 # --- what was there before -----------------------------------------------------------------------------

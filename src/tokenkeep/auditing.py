@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tokenkeep import _checking
+from tokenkeep.errors import ConfigurationError
 from tokenkeep.model import AuditCheck, AuditChecks
-from tokenkeep.ports import START, AuditStore, Chain, Mark, TrailKeys
+from tokenkeep.ports import START, AuditStore, Chain, ChainedAudit, Mark, TrailKeys
 from tokenkeep.trail import Flaw, Walk, vouched_for
 
 _PAGE: Final = 500
@@ -22,9 +23,21 @@ class Auditing:
     """Checks chains. Nothing is locked: what is appended or purged meanwhile does not look like a flaw."""
 
     def __init__(self, audit: AuditStore, keys: TrailKeys | None, *, namespace: str) -> None:
-        self._audit = audit
+        self._kept = audit if isinstance(audit, ChainedAudit) else None
         self._keys = keys
         self._namespace = namespace
+
+    @property
+    def _audit(self) -> ChainedAudit:
+        """The trail.
+
+        Raises:
+            ConfigurationError: it has no chains.
+        """
+        if self._kept is None:
+            msg = "this store keeps the audit trail without chains, so it cannot be checked; SQL and MongoDB keep them"
+            raise ConfigurationError(msg)
+        return self._kept
 
     async def check(self, user_id: str, *, head: str | None = None) -> AuditCheck:
         """Check the trail of one user."""
@@ -90,6 +103,8 @@ class Auditing:
         Then older keys may go. What is not whole stays without. Safe to interrupt and to repeat.
         """
         after = ("", "")
+        if self._kept is None:
+            return
         while chains := await self._audit.unvouched(keys.key_id, after=after, limit=_PAGE):
             for namespace, user_id, chain in chains:
                 walk = Walk(chain, keys)

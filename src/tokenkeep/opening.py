@@ -17,7 +17,7 @@ from tokenkeep.errors import ConfigurationError
 from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_environment
 from tokenkeep.lifecycle import Opened
-from tokenkeep.ports import Backend, Clock, OpenedStore, Provider, Source
+from tokenkeep.ports import AuditStore, Backend, ChainedAudit, Clock, OpenedStore, Provider, Source
 from tokenkeep.registry import Registry
 from tokenkeep.threads import Threads
 from tokenkeep.vault import VaultCore
@@ -78,7 +78,7 @@ def open_vault(  # the public signature and the face
     registry = Registry(namespace, _by_name(providers))
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
     ring, clock = _ring(keys, store), clock or SystemClock()
-    store.backend.audit.use_keys(ring)
+    _prove_trail(store.backend.audit, ring)
     backend = _behind(cache, store.backend, ring, asynchronous=asynchronous, clock=clock)
     runtime = _runtime(asynchronous=asynchronous)
     reads = audit == "reads"
@@ -102,7 +102,7 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
     _checking.label(namespace, "namespace")
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
     ring = _issuer_ring(keys, store)
-    store.backend.audit.use_keys(ring)
+    _prove_trail(store.backend.audit, ring)
     runtime = _runtime(asynchronous=asynchronous)
     core = IssuerCore(
         store.backend,
@@ -201,6 +201,12 @@ def _by_name(providers: Iterable[Provider]) -> dict[str, Provider]:
             raise ConfigurationError(msg)
         named[name] = provider
     return named
+
+
+def _prove_trail(audit: AuditStore, ring: KeyRing | None) -> None:
+    """Hand the keys to a trail that has chains."""
+    if isinstance(audit, ChainedAudit):
+        audit.use_keys(ring)
 
 
 def _ring(keys: KeyRing | None, store: OpenedStore) -> KeyRing:

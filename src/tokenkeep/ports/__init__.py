@@ -5,7 +5,18 @@ then nothing of what was asked has happened unless the method says otherwise.
 """
 
 from tokenkeep.ports.acquired import NearTokens, TokenRecord, TokenStore, Use
-from tokenkeep.ports.auditing import START, UNPROVED, AuditStore, Chain, Entry, Link, Mark, Proof, TrailKeys
+from tokenkeep.ports.auditing import (
+    START,
+    UNPROVED,
+    AuditStore,
+    Chain,
+    ChainedAudit,
+    Entry,
+    Link,
+    Mark,
+    Proof,
+    TrailKeys,
+)
 from tokenkeep.ports.backend import Backend, LentEngine, OpenedStore, Source
 from tokenkeep.ports.common import Health, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
@@ -28,6 +39,7 @@ __all__ = [
     "Bell",
     "Binding",
     "Chain",
+    "ChainedAudit",
     "Clock",
     "CodeWindow",
     "Ear",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from tokenkeep.model import Account, Action
 from tokenkeep.ports.reporting import AuditReports
@@ -97,27 +97,30 @@ class Chain:
 
 
 class AuditStore(AuditReports, Protocol):
-    """The trail. Changes write theirs in their own transaction; this is for reading, and for events alone.
-
-    Whoever appends to a chain holds its head until the transaction ends, so no two events follow the same one. What
-    others undo is tried again, as all contention.
-    """
-
-    def use_keys(self, keys: TrailKeys | None) -> None:
-        """Prove events under these keys from now on. Called once, before anything is written."""
+    """The trail. Changes write theirs in their own transaction; this is for reading, and for events alone."""
 
     async def note(self, account: Account, entry: Entry) -> None:
         """Append an event that no change carries (a failed call at the provider)."""
 
     async def note_each(self, noted: Sequence[tuple[Account, Entry]]) -> None:
-        """Append such events of any accounts in one transaction, durable when it returns."""
+        """Append such events of any accounts, durable when it returns; in one transaction where the store can."""
 
     async def purge_audit(self, namespace: str, before: datetime, *, limit: int) -> int:
-        """Delete one batch of events older than `before`; return how many.
+        """Delete one batch of events older than `before`; return how many."""
 
-        Only the oldest events of a chain go, up to the first that is not older, and the chain keeps a proved mark
-        of the last one that went. A chain that has been tampered with keeps its flaw.
-        """
+
+@runtime_checkable
+class ChainedAudit(AuditStore, Protocol):
+    """A trail with chains. An extra power of an `AuditStore`.
+
+    Whoever appends to a chain holds its head until the transaction ends, so no two events follow the same one. What
+    others undo is tried again, as all contention. A purge deletes the oldest events of a chain only, up to the first
+    that is not older than asked for, and leaves a proved mark of the last one that went; a chain that has been
+    tampered with keeps its flaw.
+    """
+
+    def use_keys(self, keys: TrailKeys | None) -> None:
+        """Prove events under these keys from now on. Called once, before anything is written."""
 
     async def count_audit(self, namespace: str) -> int:
         """Return how many events there are."""

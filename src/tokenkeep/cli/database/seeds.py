@@ -19,7 +19,7 @@ from tokenkeep.importing.entries import Contents, Origin
 from tokenkeep.importing.landing import Outcome, land
 from tokenkeep.model import Account
 from tokenkeep.opening import open_backend
-from tokenkeep.ports import Backend
+from tokenkeep.ports import Backend, ChainedAudit
 
 if TYPE_CHECKING:
     from tokenkeep.importing.seed_server import SeedServer
@@ -70,7 +70,8 @@ def _take_over_events(session: Session, server: SeedServer, origin: Origin) -> i
     with open_vault(session, create=True):
         pass  # makes the tables, and a key where one is made
     backend = open_backend(session.url)
-    backend.audit.use_keys(key_ring(session))
+    if isinstance(backend.audit, ChainedAudit):
+        backend.audit.use_keys(key_ring(session))
     account = Account(session.namespace, session.provider, "")
     try:
         return run(_events(session, server, origin, backend, account))

@@ -22,7 +22,7 @@ _ASKED_FOR: Final = 500
 
 
 class MongoAudit:
-    """Implements `AuditStore`; `append` writes within the transaction of a change.
+    """Implements `ChainedAudit`; `append` writes within the transaction of a change.
 
     Whoever appends writes the head of the chain, so that two transactions which follow the same event collide, and one
     of them begins anew.

@@ -40,7 +40,7 @@ _NOTHING: Final[Mapping[str, Any]] = {"": START.sequence, "_digest": START.diges
 
 
 class SqlAudit:
-    """Implements `AuditStore`; `append` writes within the transaction of a change.
+    """Implements `ChainedAudit`; `append` writes within the transaction of a change.
 
     It comes last in a transaction: the heads that it locks, in one order everywhere, are held until the commit.
     """

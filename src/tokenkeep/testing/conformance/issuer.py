@@ -11,5 +11,9 @@ class IssuerConformance(Issuing, Ending):
     """What a `TokenIssuer` holds on any store."""
 
 
-class DurableIssuerConformance(IssuerConformance, IssuersSharing, IssuersProving):
+class DurableIssuerConformance(IssuerConformance, IssuersSharing):
     """And on a store to which the same URL leads again."""
+
+
+class ChainedIssuerConformance(DurableIssuerConformance, IssuersProving):
+    """And on a store that keeps the audit trail in chains."""

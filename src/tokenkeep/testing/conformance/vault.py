@@ -12,9 +12,13 @@ from tokenkeep.testing.conformance.recounting import Recounting
 from tokenkeep.testing.conformance.watching import Watching, WatchingOthers
 
 
-class VaultConformance(Getting, Failing, Changing, Recounting, Watching, Asking, Reads, Proving):
+class VaultConformance(Getting, Failing, Changing, Recounting, Watching, Asking, Reads):
     """What a `TokenVault` holds on any store."""
 
 
-class DurableVaultConformance(VaultConformance, Sharing, WatchingOthers, Keys, Tampering, ProvingUnderKeys):
+class DurableVaultConformance(VaultConformance, Sharing, WatchingOthers, Keys):
     """And on a store to which the same URL leads again."""
+
+
+class ChainedVaultConformance(DurableVaultConformance, Proving, Tampering, ProvingUnderKeys):
+    """And on a store that keeps the audit trail in chains."""

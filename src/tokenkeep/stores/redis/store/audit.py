@@ -52,6 +52,10 @@ class RedisAudit:
         events = self.events(account.provider, [entry])
         await self._database.run(_NOTE, [names.answer(whose), names.trail(whose)], events)
 
+    async def note_each(self, noted: Sequence[tuple[Account, Entry]]) -> None:
+        for account, entry in noted:  # users lie in slots of their own, so there is no transaction over them
+            await self.note(account, entry)
+
     async def audit_trail(self, namespace: str, user_id: str, *, limit: int) -> list[AuditEvent]:
         trail = self._database.names.trail(Whose.of(namespace, user_id))
         rows = await self._database.ask("XREVRANGE", trail, "+", "-", "COUNT", limit)
