@@ -19,7 +19,7 @@ from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
 from tokenkeep.errors import ConfigurationError, StoreError
 from tokenkeep.model import Account, Action, AuditCheck
-from tokenkeep.ports import START, UNPROVED, Chain, Entry, Link
+from tokenkeep.ports import START, UNPROVED, Chain, ChainedAudit, Entry, Link
 from tokenkeep.stores.sql.direct import open_database
 from tokenkeep.stores.sql.migrating import Migrations
 from tokenkeep.trail import Walk, digest_of, linked
@@ -54,7 +54,9 @@ def vault(url: str) -> Iterator[TokenVault]:
 
 
 def links_of(vault: TokenVault, user: str = "alice") -> list[Link]:
-    return run(vault._opened._backend.audit.links("default", user, after=0, limit=100))
+    audit = vault._opened._backend.audit
+    assert isinstance(audit, ChainedAudit)
+    return run(audit.links("default", user, after=0, limit=100))
 
 
 def forge(vault: TokenVault, url: str, *, keys: KeyRing | None, strip: bool = False) -> AuditCheck:
