@@ -535,6 +535,7 @@ def some_token(now: datetime) -> IssuedToken:
 
 
 @pytest.mark.requirement("R1")
+@pytest.mark.requirement("R5")
 async def test_a_refresh_token_is_traded_for_a_new_pair(open_issuer: OpenIssuer, fake_clock: FakeClock) -> None:
     issuer = await open_issuer()
     first = await issuer.issue("alice", scopes={"a", "b"}, name="laptop", metadata={"x": 1}, refresh=True)

@@ -123,11 +123,13 @@ READS: Final = [f"SELECT 1 FROM tokenkeep_{table}" for table in TABLES]  # noqa:
 
 
 class TestTheVerifierOnPostgreSQL:
+    @pytest.mark.requirement("S12")
     @pytest.mark.parametrize("statement", READS)
     def test_reads_no_table(self, users: Users, statement: str) -> None:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             asked(users, "verifier", statement)
 
+    @pytest.mark.requirement("S12")
     def test_learns_whose_a_good_token_is(self, users: Users) -> None:
         token = issued(users.url("writer"))
         [row] = asked(users, "verifier", "SELECT user_id, scopes FROM tokenkeep_verify(%s, %s)", *presented(token))

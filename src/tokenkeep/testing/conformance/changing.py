@@ -178,6 +178,7 @@ class Changing(VaultFixtures):
         assert (await vault.get_or_create("alice")).version == 2
         assert (provider.logins, provider.renewals) == (1, 2)
 
+    @pytest.mark.requirement("K7")
     async def test_revoking_ends_all_kinds_here_and_at_the_provider(self, open_vault: OpenVault) -> None:
         provider = RevokingProvider(kinds=("access", "extended"))
         vault = await open_vault(provider)
@@ -199,6 +200,7 @@ class Changing(VaultFixtures):
         assert await vault.revoke("alice") is True
         assert await vault.revoke("alice") is False
 
+    @pytest.mark.requirement("K7")
     @pytest.mark.parametrize("error", [ProviderUnavailable("503"), KeyError("surprise")], ids=["known", "unexpected"])
     async def test_a_provider_that_cannot_revoke_does_not_keep_the_token_alive_here(
         self, open_vault: OpenVault, error: Exception
