@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
+import pymongo
 import pytest
 
 from servers.postgres import Postgres
@@ -142,7 +143,7 @@ def test_roles_of_a_named_dialect_need_no_url(run: Run) -> None:
 
 
 def test_a_store_without_tables_is_refused(run: Run) -> None:
-    refused = run("upgrade", "--url", "mongodb://h/db")
+    refused = run("sql", "--url", "mongodb://h/db")
     assert refused.code == exits.FAILED
     assert "for databases with tables" in refused.err
 
@@ -313,3 +314,39 @@ def test_a_database_without_those_tables_is_refused(run: Run, postgres_url: str,
     refused = run("import", "--from", postgres_url, "--url", vault_url)
     assert "no table upstox_tokens" in refused.err
     assert "takes the URL of a PostgreSQL database" in run("import", "--from", "sqlite://", "--url", vault_url).err
+
+
+@pytest.fixture(params=["mongodb", "redis"])
+def tableless(request: pytest.FixtureRequest) -> str:
+    """A store without tables."""
+    found: str = request.getfixturevalue({"mongodb": "mongo_url", "redis": "redis_url"}[request.param])
+    return found
+
+
+def test_a_store_without_tables_is_made_told_of_and_checked(run: Run, tableless: str) -> None:
+    assert run("current", "--url", tableless).code == exits.STORE
+    assert run("check", "--url", tableless).code == exits.STORE
+    made = run("init", "--url", tableless)
+    assert (made.code, made.err) == (exits.OK, "")
+    assert "it was empty" in made.out
+    for again in ("init", "upgrade"):
+        assert "nothing to do" in run(again, "--url", tableless).out
+    assert run("current", "--url", tableless, "--json").json == {"found": 1}
+    assert run("check", "--url", tableless, "--json").json == {"found": 1, "differences": []}
+    assert run("check", "--url", tableless).code == exits.OK
+
+
+def test_an_index_of_mongodb_that_was_dropped_is_named_and_made_again(run: Run, mongo_url: str) -> None:
+    run("init", "--url", mongo_url)
+    with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
+        database = client.get_default_database()
+        database["tokenkeep_history"].drop_index("created")
+        database["tokenkeep_audit"].drop_index("user")
+        database["tokenkeep_audit"].create_index([("namespace", 1)], name="user")
+        checked = run("check", "--url", mongo_url)
+        assert checked.code == exits.STORE
+        assert "the index created of tokenkeep_history is missing; `tokenkeep db init` makes it" in checked.out
+        assert "the index user of tokenkeep_audit is another than tokenkeep's; drop it" in checked.out
+        database["tokenkeep_audit"].drop_index("user")
+    run("init", "--url", mongo_url)
+    assert run("check", "--url", mongo_url).code == exits.OK

@@ -18,7 +18,7 @@ from tokenkeep.ports.auditing import (
     TrailKeys,
 )
 from tokenkeep.ports.backend import Backend, LentEngine, OpenedStore, Source
-from tokenkeep.ports.common import Health, KeyStore, KeyUse
+from tokenkeep.ports.common import Health, Indexed, KeyStore, KeyUse
 from tokenkeep.ports.issued import Grant, IssuedRecord, IssuedStore, Spending
 from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore, Right, Unheld
 from tokenkeep.ports.partitions import Partitions
@@ -48,6 +48,7 @@ __all__ = [
     "Failure",
     "Grant",
     "Health",
+    "Indexed",
     "IssuedRecord",
     "IssuedReports",
     "IssuedStore",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from tokenkeep.model import TierStatus
 
@@ -26,6 +26,17 @@ class KeyStore(Protocol):
 
     async def keys_in_use(self) -> dict[str, KeyUse]:
         """Return what each key is used for. It reads the whole tables: for rotation and for people."""
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """A store whose indexes somebody may have dropped or changed. An extra power of `Health`."""
+
+    async def index(self) -> None:
+        """Make the indexes that are missing. Safe to repeat."""
+
+    async def differences(self) -> list[str]:
+        """Return a sentence for each index that is missing or is another than this program makes."""
 
 
 class Health(Protocol):

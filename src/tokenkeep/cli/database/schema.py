@@ -10,6 +10,7 @@ import typer
 
 from tokenkeep._stepping import run
 from tokenkeep.cli import exits
+from tokenkeep.cli.database import tableless
 from tokenkeep.cli.database.partitions import told
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import need_database
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @command
 def init(session: Session) -> None:
-    """Make the tables in an empty database. Safe to repeat; an older schema is left to `db upgrade`."""
+    """Make the tables or indexes in an empty database. Safe to repeat; an older schema is left to `db upgrade`."""
+    if not tableless.has_tables(session):
+        tableless.init(session)
+        return
     with _migrations(session) as migrations:
         before = run(migrations.state())
         if before.found is not None and not before.is_newest:
@@ -34,6 +38,9 @@ def init(session: Session) -> None:
 @command
 def upgrade(session: Session) -> None:
     """Bring the tables up to date while programs go on. Safe to repeat, to interrupt, and to run twice at once."""
+    if not tableless.has_tables(session):
+        tableless.init(session)
+        return
     with _migrations(session) as migrations, session.screen.progress("upgrading"):
         before = run(migrations.upgrade())
     _show(session, before)
@@ -42,6 +49,8 @@ def upgrade(session: Session) -> None:
 @command
 def current(session: Session) -> int:
     """Tell which schema the database has, and whether it is the one that this program needs."""
+    if not tableless.has_tables(session):
+        return tableless.current(session)
     need_database(session)
     with _migrations(session) as migrations:
         state = run(migrations.state())
@@ -53,7 +62,9 @@ def current(session: Session) -> int:
 
 @command
 def check(session: Session) -> int:
-    """Compare the tables, column by column, with what this program expects."""
+    """Compare the tables, column by column, or the indexes, with what this program expects."""
+    if not tableless.has_tables(session):
+        return tableless.check(session)
     need_database(session)
     with _migrations(session) as migrations:
         state = run(migrations.state())

@@ -74,11 +74,14 @@ class MongoHealth:
 
     async def _create(self) -> None:
         """Make the indexes, and only then say so: whoever is interrupted between is repeated."""
+        await self.index()
+        with self._database.asking() as calls, suppress(DuplicateKeyError):
+            await calls.update(META, {"_id": _VERSION}, {"$setOnInsert": {"value": SCHEMA_VERSION}}, upsert=True)
+
+    async def index(self) -> None:
         with translated(self._database.name), pymongo.timeout(PATIENCE):
             for collection, indexes in INDEXES.items():
                 await settle(self._database.handle()[collection].create_indexes(indexes))
-        with self._database.asking() as calls, suppress(DuplicateKeyError):
-            await calls.update(META, {"_id": _VERSION}, {"$setOnInsert": {"value": SCHEMA_VERSION}}, upsert=True)
 
     async def tiers(self) -> tuple[TierStatus, ...]:
         try:
@@ -94,16 +97,17 @@ class MongoHealth:
         except StoreError:
             return None
 
-    async def warnings(self) -> tuple[str, ...]:
-        """Name the indexes that are missing or different."""
+    async def differences(self) -> list[str]:
         wrong = []
         for collection, indexes in INDEXES.items():
             with translated(self._database.name), pymongo.timeout(PATIENCE):
                 there = await settle(self._database.handle()[collection].index_information())
-            wrong += [f"{collection}.{index.document['name']}" for index in indexes if not _same(there, index.document)]
-        if not wrong:
-            return ()
-        return (f"indexes are missing or differ from what `tokenkeep db init` makes: {', '.join(wrong)}",)
+            wrong += [_difference(collection, there, index.document) for index in indexes]
+        return [difference for difference in wrong if difference]
+
+    async def warnings(self) -> tuple[str, ...]:
+        """Name the indexes that are missing or different."""
+        return tuple(await self.differences())
 
     async def close(self) -> None:
         await self._database.close()
@@ -112,10 +116,12 @@ class MongoHealth:
         self._database.forget()
 
 
-def _same(there: Any, wanted: Any) -> bool:
-    found = there.get(wanted["name"])
-    return (
-        found is not None
-        and list(found["key"]) == list(wanted["key"].items())
-        and found.get("expireAfterSeconds") == wanted.get("expireAfterSeconds")
-    )
+def _difference(collection: str, there: Any, wanted: Any) -> str:
+    """Say what is wrong with an index; nothing when it is right."""
+    index, found = f"the index {wanted['name']} of {collection}", there.get(wanted["name"])
+    if found is None:
+        return f"{index} is missing; `tokenkeep db init` makes it"
+    key, ends = list(wanted["key"].items()), wanted.get("expireAfterSeconds")
+    if list(found["key"]) == key and found.get("expireAfterSeconds") == ends:
+        return ""
+    return f"{index} is another than tokenkeep's; drop it, then `tokenkeep db init` makes it anew"
