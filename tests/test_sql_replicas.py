@@ -183,8 +183,8 @@ async def test_reports_may_come_from_a_replica_and_nothing_that_decides_does(
         assert (await issuer.statistics("alice")).total_tokens == 0
     of_standby, of_primary = (log.read_text()[start:] for log, start in zip(logs, before, strict=True))
     assert [word for word in DECIDING if word in of_standby] == []
-    assert of_standby.count("FROM tokenkeep_audit") == 3
-    assert "FROM tokenkeep_audit" not in of_primary
+    assert of_standby.count("ORDER BY tokenkeep_audit.id DESC") == 3
+    assert "ORDER BY tokenkeep_audit.id DESC" not in of_primary
     assert [word for word in DECIDING[:2] if word not in of_primary] == []
 
 

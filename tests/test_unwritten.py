@@ -106,7 +106,7 @@ def test_closing_writes_what_was_not_written_yet(path: Path, keys: KeyRing, refu
 def test_a_database_that_is_locked_keeps_nobody_from_reading_and_refuses_a_store_with_the_way_out(
     path: Path, keys: KeyRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokenkeep.stores.sql.sqlite.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("tokenkeep.stores.sql.sqlite.connecting.BUSY_SECONDS", 0.1)
     provider = FakeProvider()
     with opened(path, keys, provider) as vault:
         vault.get_or_create("alice")

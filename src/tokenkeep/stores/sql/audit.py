@@ -56,7 +56,8 @@ class SqlAudit:
         table, c = tables.audit, tables.audit.c
         users = and_(c.namespace == bindparam("namespace"), c.user_id == bindparam("user_id"))
         self._insert = insert(table)
-        self._trail = select(table).where(users).order_by(c.id.desc()).limit(bindparam("count"))
+        shown = select(c.action, c.user_id, c.token_id, c.at, c.actor, c.detail)
+        self._trail = shown.where(users).order_by(c.id.desc()).limit(bindparam("count"))
         self._links = select(table).where(users, c.id > bindparam("past")).order_by(c.id).limit(bindparam("count"))
         self._count = select(func.count()).where(c.namespace == bindparam("namespace"))
         earlier = table.alias("earlier")
