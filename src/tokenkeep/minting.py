@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from tokenkeep import _checking
@@ -29,6 +30,12 @@ class Minted:
     issued: IssuedToken
 
 
+@lru_cache(1024)
+def _shared(scopes: tuple[str, ...]) -> frozenset[str]:
+    """Tokens of equal scopes share the set."""
+    return frozenset(scopes)
+
+
 def shown(record: IssuedRecord) -> IssuedToken:
     """Return what people and programs see of a row."""
     return IssuedToken(
@@ -36,7 +43,7 @@ def shown(record: IssuedRecord) -> IssuedToken:
         namespace=record.namespace,
         user_id=record.user_id,
         name=record.name,
-        scopes=frozenset(record.scopes),
+        scopes=_shared(record.scopes),
         created_at=record.created_at,
         expires_at=record.expires_at,
         last_used_at=record.last_used_at,

@@ -93,10 +93,10 @@ class Verifier:
         if record is None or not self.is_good(record, now):
             return None
         if seen is None or seen.record is not record:
-            if not self._form.matches(plain, record.digest, record.key_id):
+            if not self._has_matched(seen, record) and not self._form.matches(plain, record.digest, record.key_id):
                 return None
             seen = Seen(record, shown(record))
-            if record.key_id == self._form.key_id:  # another key may leave the ring
+            if self._recent is None and record.key_id == self._form.key_id:  # another key may leave the ring
                 self._seen.keep(mark, seen)
         found = self._used(seen.token, scopes, now)
         if found is not None:
@@ -105,6 +105,11 @@ class Verifier:
             if self._recent is not None and ticket is not None:
                 self._recent.keep(mark, found, ends_at=self._end(record), ticket=ticket)
         return found
+
+    @staticmethod
+    def _has_matched(seen: Seen | None, record: IssuedRecord) -> bool:
+        """Tell whether the token was found to match this very digest before."""
+        return seen is not None and (seen.record.digest, seen.record.key_id) == (record.digest, record.key_id)
 
     def _used(self, found: IssuedToken, scopes: Collection[str], now: datetime) -> IssuedToken | None:
         """Default deny: what is asked for must have been granted. Only then it is a use."""

@@ -12,7 +12,7 @@ from tokenkeep.stores.sql.database import Transaction
 from tokenkeep.stores.sql.sqlite.connecting import BUSY_SECONDS
 from tokenkeep.stores.sql.sqlite.writing import Job
 
-NOTED: Final = 10_000
+NOTED: Final = 20_000
 """Rows that a thread notes between two commits."""
 
 AT_ONCE: Final = 8
