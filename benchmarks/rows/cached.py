@@ -20,7 +20,8 @@ from tokenkeep import KeyRing, TokenIssuer
 TOKENS: Final = 1000
 CALLS: Final = 20_000
 JWT_CALLS: Final = 2000
-FEW, MANY = 22_000, 42_000  # what else keeps a bounded number of rows (10,000, or 20,000 and then anew) holds as many at both
+FEW, MANY = 22_000, 42_000
+"""What else keeps rows, at most 10,000, or 20,000 and then anew, holds as many at both."""
 OURS, PYJWT, JOSERFC = "ours", "PyJWT HS256 decode", "joserfc HS256 decode"
 SECRET: Final = "0123456789abcdef0123456789abcdef"
 
