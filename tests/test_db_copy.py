@@ -15,6 +15,7 @@ from tokenkeep.ports import Backend, Room, Row, Transferable
 
 KEYS = KeyRing.generate()
 HOUR = timedelta(hours=1)
+FIXTURES = {"postgresql": "postgres_url", "mariadb": "mariadb_url", "mongodb": "mongo_url"}
 
 
 class Interrupted(Exception):
@@ -41,7 +42,7 @@ class Interrupting:
         return await self._store.add_rows(room, rows)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mongodb"])
 def there(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return database(request, tmp_path, request.param)
 
@@ -50,7 +51,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> str:
     """An empty database of this kind."""
     if kind == "sqlite":
         return f"sqlite:///{tmp_path}/there.db"
-    url: str = request.getfixturevalue({"postgresql": "postgres_url", "mariadb": "mariadb_url"}[kind])
+    url: str = request.getfixturevalue(FIXTURES[kind])
     return url
 
 

@@ -30,7 +30,7 @@ class Transferable(Protocol):
         """Return how many rows there are."""
 
     async def read_rows(self, room: Room, *, after: Row | None, limit: int) -> list[Row]:
-        """Return the next rows in the order of their keys, past the row `after`."""
+        """Return the next rows in the order of their keys, past the row `after`; sometimes a few past `limit`."""
 
     async def add_rows(self, room: Room, rows: Sequence[Row]) -> int:
         """Add the rows whose key is not there yet, in one transaction; return how many. Safe to repeat."""

@@ -55,6 +55,9 @@ def _opened(url: str) -> Iterator[Backend]:
 
 def _transfer(backend: Backend, option: str) -> Transferable:
     if backend.transfer is None:
-        msg = f"this version cannot move the store at {option}; it moves those of SQLite, PostgreSQL and MariaDB"
+        msg = (
+            f"the store at {option} cannot be moved: `db copy` moves those of SQLite, PostgreSQL, MariaDB and MongoDB; "
+            "move Redis by a replica or by its own files"
+        )
         raise ConfigurationError(msg)
     return backend.transfer

@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import batched
 from typing import Any, Final
 
+from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
@@ -177,6 +178,11 @@ class MongoAudit:
             return await calls.update(HEAD, this, {"$set": marks})
 
 
+def age(row_id: object) -> tuple[bool, Any]:
+    """Return what the `_id`s of events are told apart by: a number came with a copy, before any ObjectId."""
+    return isinstance(row_id, ObjectId), row_id
+
+
 def _document(link: Link) -> dict[str, Any]:
     account, entry = link.account, link.entry
     return {
@@ -228,7 +234,7 @@ def _link(row: Document, *, first: Document | None) -> Link:
         mark=_mark(row) if chained else None,
         proof=Proof(row.get("proof"), row.get("key_id")),
         place=row["sequence"] if chained else 0,
-        beside=not chained and first is not None and row["_id"] > first["_id"],
+        beside=not chained and first is not None and age(row["_id"]) > age(first["_id"]),
     )
 
 

@@ -11,6 +11,7 @@ from tokenkeep.stores.mongo.issued import MongoIssued
 from tokenkeep.stores.mongo.keys import MongoKeys
 from tokenkeep.stores.mongo.leases import MongoLeases
 from tokenkeep.stores.mongo.tokens import MongoTokens
+from tokenkeep.stores.mongo.transfer import MongoTransfer
 
 
 def mongo_backend(database: Database, *, actor: str, clock: Clock | None = None) -> Backend:
@@ -30,5 +31,6 @@ def mongo_backend(database: Database, *, actor: str, clock: Clock | None = None)
         audit=audit,
         keys=MongoKeys(database),
         health=MongoHealth(database),
+        transfer=MongoTransfer(database),
         bell=MongoBell(database),
     )

@@ -149,9 +149,13 @@ class Database:
             atexit.register(self._exit)
 
     @contextmanager
-    def asking(self) -> Iterator[Calls]:
-        """Ask for single things, each for itself."""
-        with translated(self.name), pymongo.timeout(self._patience):
+    def asking(self, patience: float | None = None) -> Iterator[Calls]:
+        """Ask for single things, each for itself.
+
+        Args:
+            patience: seconds for all of them; `None` for those of a call.
+        """
+        with translated(self.name), pymongo.timeout(self._patience if patience is None else patience):
             yield Calls(self.handle())
 
     async def hello(self) -> Mapping[str, Any]:

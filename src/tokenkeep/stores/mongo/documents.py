@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from tokenkeep._checking import encodable
 from tokenkeep.errors import StoreError
 from tokenkeep.model import Account, Statistics
 
@@ -48,7 +49,10 @@ def span_to_micros(value: timedelta) -> int:
 
 def to_json(value: Mapping[str, Any]) -> str:
     """Return a free mapping as text."""
-    return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"))
+    if encodable(text):
+        return text
+    return json.dumps(dict(value), separators=(",", ":"))  # lone surrogates are no text for BSON
 
 
 def from_json(text: str) -> dict[str, Any]:
@@ -63,6 +67,19 @@ def from_json(text: str) -> dict[str, Any]:
 def key_of(*parts: str) -> str:
     """Join names to one key from which each can be told again, whatever characters they hold."""
     return "".join(f"{len(part)}:{part}" for part in parts)
+
+
+def parts_of(key: str) -> list[str]:
+    """Return the names that `key_of` joined."""
+    parts, rest = [], key
+    while rest:
+        length, _, rest = rest.partition(":")
+        parts.append(rest[: int(length)])
+        rest = rest[int(length) :]
+    if key_of(*parts) != key:
+        msg = "not a key of names"
+        raise ValueError(msg)
+    return parts
 
 
 def at(account: Account) -> dict[str, str]:

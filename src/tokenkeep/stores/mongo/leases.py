@@ -27,6 +27,9 @@ _SERVER_CLOCK: Final = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
 _STEPS_KEPT: Final = timedelta(days=7)
 """How long a claimed time step is remembered after its last use; a time step is seconds or minutes."""
 
+FORGOTTEN: Final = {"$add": ["$$NOW", _STEPS_KEPT // timedelta(milliseconds=1)]}
+"""When a step that is claimed now may be forgotten, as an expression of a pipeline."""
+
 _FREE: Final = {"owner": None, "until": 0}
 _DONE: Final = {"begun": None, "fingerprint": None}
 _WELL: Final = {"failures": 0, "failed_fence": None, "failure": None, "reason": "", "retry_at": None}
@@ -134,13 +137,12 @@ class MongoLeases:
         await calls.update(LEASE, {"_id": _key(account)}, {"$set": _FREE, "$inc": {"fence": 1}})
 
     async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
-        forgotten = {"$add": ["$$NOW", _STEPS_KEPT // timedelta(milliseconds=1)]}
         with self._database.asking() as calls:
             try:
                 await calls.update(
                     STEP,
                     {"_id": key, "step": {"$lte": after}},
-                    [{"$set": {"step": literal(upto), "purge_at": forgotten}}],
+                    [{"$set": {"step": literal(upto), "purge_at": FORGOTTEN}}],
                     upsert=True,
                 )
             except DuplicateKeyError:  # it is there with a later step

@@ -19,7 +19,7 @@ from tokenkeep.stores.mongo.documents import (
     to_micros_or_none,
 )
 
-_SECRET: Final = ("_id", "id", "access_sealed", "refresh_sealed", "key_id")
+_LEFT_BEHIND: Final = ("_id", "id", "access_sealed", "refresh_sealed")
 """What history does not take over; the token's id becomes its `_id`."""
 
 
@@ -53,7 +53,7 @@ def token_document(record: TokenRecord) -> dict[str, Any]:
 
 def ended_document(document: Document, reason: EndReason, moment: datetime) -> dict[str, Any]:
     """Return what history keeps of a token that was in place."""
-    kept = {name: value for name, value in document.items() if name not in _SECRET}
+    kept = {name: value for name, value in document.items() if name not in _LEFT_BEHIND}
     return {"_id": document["id"], **kept, "ended_at": to_micros(moment), "end_reason": reason.value}
 
 

@@ -6,7 +6,7 @@
 | `tokenkeep_history` | the token's id: what was in place before, without secrets | `{_id: "hashed"}` |
 | `tokenkeep_lease` | the key of namespace, provider and user | `{_id: "hashed"}` |
 | `tokenkeep_step` | the digest of an account for one-time codes | `{_id: "hashed"}` |
-| `tokenkeep_audit` | an ObjectId | `{namespace: 1, user_id: 1}` |
+| `tokenkeep_audit` | an ObjectId; a number for what `db copy` brought from SQL | `{namespace: 1, user_id: 1}` |
 | `tokenkeep_audit_head` | the key of namespace and user: the head of a chain of events | `{_id: "hashed"}` |
 | `tokenkeep_issued` | 16 bytes derived from the token | `{_id: "hashed"}` |
 | `tokenkeep_key`, `tokenkeep_meta` | a name | leave unsharded |
