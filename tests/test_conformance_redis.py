@@ -39,6 +39,28 @@ class TestPostgresBehindRedis(Behind):
         return postgres_url
 
 
+class TestMariaDBBehindRedis(Behind):
+    @pytest.fixture(params=["async"])
+    def face(self, request: pytest.FixtureRequest) -> faces.Face:
+        chosen: faces.Face = request.param
+        return chosen
+
+    @pytest.fixture
+    def url(self, mariadb_url: str) -> str:
+        return mariadb_url
+
+
+class TestMongoBehindRedis(Behind):
+    @pytest.fixture(params=["sync"])
+    def face(self, request: pytest.FixtureRequest) -> faces.Face:
+        chosen: faces.Face = request.param
+        return chosen
+
+    @pytest.fixture
+    def url(self, mongo_url: str) -> str:
+        return mongo_url
+
+
 # On a busy machine redis-py's asynchronous cluster client drops a connection that timed out and does not close it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestSqliteBehindACluster(Behind):
