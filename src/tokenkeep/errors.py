@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Self
 
 
 class TokenKeepError(Exception):
@@ -98,6 +99,20 @@ class SchemaMismatch(StoreError):
         self.found = found
         self.expected = expected
         super().__init__(reason)
+
+    @classmethod
+    def of(cls, store: str, *, found: int | None, expected: int, when_older: str) -> Self:
+        """Say it of a store; `when_older` is the way out when it is not newer than this program."""
+        newer = found is not None and found > expected
+        way_out = "it was written by a newer tokenkeep; upgrade this program" if newer else when_older
+        reason = f"{store} holds schema {found}, this program needs {expected}: {way_out}"
+        return cls(reason, found=found, expected=expected)
+
+    @classmethod
+    def unreadable(cls, store: str, *, expected: int) -> Self:
+        """Say that a store names a version that is none."""
+        reason = f"{store} names no schema version that can be read; restore it from a backup"
+        return cls(reason, found=None, expected=expected)
 
 
 class SealingError(TokenKeepError):

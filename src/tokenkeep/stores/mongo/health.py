@@ -20,6 +20,8 @@ _VERSION: Final = "schema_version"
 _OLDEST: Final = 9
 """The wire version of MongoDB 4.4, the first that makes collections within a transaction."""
 
+_NO_WAY_UP: Final = "this program cannot bring it up to date; restore it from a backup or point the URL elsewhere"
+
 
 class MongoHealth:
     """Implements `Health`."""
@@ -34,7 +36,7 @@ class MongoHealth:
             await self._create()
             found = await self._found()
         if found != SCHEMA_VERSION:
-            raise self._mismatch(found)
+            raise SchemaMismatch.of(self._database.name, found=found, expected=SCHEMA_VERSION, when_older=_NO_WAY_UP)
 
     async def _check_deployment(self) -> None:
         """Refuse what has no transactions: without them a change could lose its audit entry."""
@@ -53,14 +55,6 @@ class MongoHealth:
             msg = f"{name}: this member is a secondary and takes no writes; name the replica set in the URL"
             raise ConfigurationError(msg)
 
-    def _mismatch(self, found: int | None) -> SchemaMismatch:
-        if found is not None and found > SCHEMA_VERSION:
-            way_out = "it was written by a newer tokenkeep; upgrade this program"
-        else:
-            way_out = "this program cannot bring it up to date; restore it from a backup or point the URL elsewhere"
-        reason = f"{self._database.name} holds schema {found}, this program needs {SCHEMA_VERSION}: {way_out}"
-        return SchemaMismatch(reason, found=found, expected=SCHEMA_VERSION)
-
     async def _found(self) -> int | None:
         with self._database.asking() as calls:
             row = await calls.first(META, {"_id": _VERSION})
@@ -68,8 +62,7 @@ class MongoHealth:
             return None
         value = row.get("value")
         if not isinstance(value, int):
-            reason = f"{self._database.name} names no schema version that can be read; restore it from a backup"
-            raise SchemaMismatch(reason, found=None, expected=SCHEMA_VERSION)
+            raise SchemaMismatch.unreadable(self._database.name, expected=SCHEMA_VERSION)
         return value
 
     async def _create(self) -> None:

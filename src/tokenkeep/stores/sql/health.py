@@ -38,6 +38,8 @@ _LOCKS: Final = {
 }
 """How one process at a time creates the schema."""
 
+_UPGRADE: Final = "run `tokenkeep db upgrade` once, with a URL that may change tables"
+
 
 class SqlHealth:
     """Implements `Health`."""
@@ -59,17 +61,9 @@ class SqlHealth:
             await self._create()
             found = await self._found()
         if found != SCHEMA_VERSION:
-            raise self._mismatch(found)
+            raise SchemaMismatch.of(self._database.name, found=found, expected=SCHEMA_VERSION, when_older=_UPGRADE)
         for warning in await self.warnings():
             _logger.warning("%s: %s", self._database.name, warning)
-
-    def _mismatch(self, found: int | None) -> SchemaMismatch:
-        if found is not None and found > SCHEMA_VERSION:
-            way_out = "it was written by a newer tokenkeep; upgrade this program"
-        else:
-            way_out = "run `tokenkeep db upgrade` once, with a URL that may change tables"
-        reason = f"{self._database.name} holds schema {found}, this program needs {SCHEMA_VERSION}: {way_out}"
-        return SchemaMismatch(reason, found=found, expected=SCHEMA_VERSION)
 
     @reads
     async def _found(self, transaction: Transaction) -> int | None:
@@ -80,8 +74,7 @@ class SqlHealth:
             return None
         text_value: str = value[0][0]
         if not text_value.isdecimal():
-            reason = f"{self._database.name} names no schema version that can be read; restore it from a backup"
-            raise SchemaMismatch(reason, found=None, expected=SCHEMA_VERSION)
+            raise SchemaMismatch.unreadable(self._database.name, expected=SCHEMA_VERSION)
         return int(text_value)
 
     def _has_meta(self, connection: Connection) -> bool:

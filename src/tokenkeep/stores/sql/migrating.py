@@ -98,8 +98,7 @@ class Migrations:
             return None
         value = connection.execute(select(meta.c.value).where(meta.c.name == "schema_version")).scalar()
         if value is not None and not value.isdecimal():
-            reason = f"{self._database.name} names no schema version that can be read; restore it from a backup"
-            raise SchemaMismatch(reason, found=None, expected=self.newest)
+            raise SchemaMismatch.unreadable(self._database.name, expected=self.newest)
         return None if value is None else int(value)
 
     @writes(Doubt.REPEAT)

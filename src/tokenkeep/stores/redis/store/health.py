@@ -14,6 +14,8 @@ SCHEMA_VERSION: Final = 1
 
 _logger = logging.getLogger("tokenkeep")
 
+_NO_WAY_UP: Final = "this program cannot bring it up to date; restore it from a backup or point the URL elsewhere"
+
 
 class RedisHealth:
     """Implements `Health`."""
@@ -28,7 +30,7 @@ class RedisHealth:
             await self._database.ask("SET", self._database.names.schema, SCHEMA_VERSION, "NX")
             found = await self._found()
         if found != SCHEMA_VERSION:
-            raise self._mismatch(found)
+            raise SchemaMismatch.of(self._database.name, found=found, expected=SCHEMA_VERSION, when_older=_NO_WAY_UP)
         settings = await self._settings()
         if any(one.evicts for one in settings):
             msg = (
@@ -45,17 +47,8 @@ class RedisHealth:
         if value is None:
             return None
         if not value.isdigit():
-            reason = f"{self._database.name} names no schema version that can be read; restore it from a backup"
-            raise SchemaMismatch(reason, found=None, expected=SCHEMA_VERSION)
+            raise SchemaMismatch.unreadable(self._database.name, expected=SCHEMA_VERSION)
         return int(value)
-
-    def _mismatch(self, found: int | None) -> SchemaMismatch:
-        if found is not None and found > SCHEMA_VERSION:
-            way_out = "it was written by a newer tokenkeep; upgrade this program"
-        else:
-            way_out = "this program cannot bring it up to date; restore it from a backup or point the URL elsewhere"
-        reason = f"{self._database.name} holds schema {found}, this program needs {SCHEMA_VERSION}: {way_out}"
-        return SchemaMismatch(reason, found=found, expected=SCHEMA_VERSION)
 
     async def tiers(self) -> tuple[TierStatus, ...]:
         try:
