@@ -752,3 +752,16 @@ def test_more_than_a_batch_goes_in_several(issuer: TokenIssuer, monkeypatch: pyt
     core._issues._waiting.extend(_Waiting(grant) for grant in grants[:4])
     run(core._issues.put(grants[4]))
     assert issuer.statistics("alice").total_tokens == 5
+
+
+@pytest.mark.requirement("S3")
+async def test_a_token_seen_before_is_nobody_once_its_key_has_left_the_ring(tmp_path: Path) -> None:
+    ring = KeyRing.generate()
+    first = ring.key_id
+    async with AsyncTokenIssuer.open(f"sqlite:///{tmp_path}/keys.db", lifetime=HOUR, keys=ring) as issuer:
+        token = bearer(await issuer.issue("alice"))
+        for _ in range(3):
+            assert await issuer.verify(token) is not None
+        ring.add()
+        ring.drop(first)
+        assert await issuer.verify(token) is None

@@ -153,6 +153,46 @@ def test_whoever_waits_is_told_when_the_one_who_writes_is_interrupted(database: 
     assert words(path) == ["b"]
 
 
+def test_whoever_is_interrupted_after_the_commit_says_that_it_has_happened(
+    database: SqliteDatabase, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    jobs = [Job[Any](adding(word)) for word in "ab"]
+    for job in jobs:
+        database._writer.lay_down(job)
+    monkeypatch.setattr(Job, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        database._writer.serve()
+    assert [(job.done, job.error) for job in jobs] == [(True, None), (True, None)]
+    assert words(path) == ["a", "b"]
+
+
+def test_a_connection_that_cannot_roll_back_is_dropped_and_everybody_is_told(
+    database: SqliteDatabase, path: str
+) -> None:
+    class Broken:
+        in_transaction = True
+
+        def execute(self, statement: str) -> None:
+            if statement != "BEGIN IMMEDIATE":
+                msg = "disk I/O error"
+                raise sqlite3.OperationalError(msg)
+
+        def close(self) -> None:
+            pass
+
+    run(database.write(adding("a")))
+    sound, database._writer._connection = database._writer._connection, Broken()  # type: ignore[assignment]
+    jobs = together(database, adding("b"), adding("c"))
+    assert sound is not None
+    sound.close()
+    assert [job.error for job in jobs] == [None, None]  # on a new connection
+    assert words(path) == ["a", "b", "c"]
+
+
 def test_many_threads_lose_nothing(database: SqliteDatabase, path: str) -> None:
     start = threading.Barrier(16)
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 import pytest_asyncio
 
-from servers.common import Database, Server, free_port, program
+from servers.common import Server, free_port
 from servers.mongo import Mongo
+from servers.pgbouncer import PgBouncer
 from servers.postgres import Postgres
 from servers.proxy import FaultProxy
 from servers.redis_groups import Cluster
@@ -479,49 +479,9 @@ def _tokens(client: Any, url: str) -> Any:
 # --- PgBouncer --------------------------------------------------------------------------------------
 
 
-class PgBouncer(Server):
-    """A pooler that hands on connections by transaction."""
-
-    name = "pgbouncer"
-    run_as = ("postgres",)
-
-    def __init__(self, *options: str) -> None:
-        super().__init__(*options)
-        self.behind = int(options[0])
-
-    def install(self) -> None:
-        program("pgbouncer")
-        users = self.folder / "users.txt"
-        users.write_text(f'"{Postgres.user}" "{Postgres.password}"\n')
-        users.chmod(0o644)  # the folder around it is private
-
-    def command(self) -> list[str]:
-        settings = self.folder / "pgbouncer.ini"
-        settings.write_text(
-            f"[databases]\n* = host={self.host} port={self.behind}\n[pgbouncer]\nlisten_addr = {self.host}\n"
-            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = plain\nauth_file = {self.folder}/users.txt\n"
-            "pool_mode = transaction\n"
-        )
-        settings.chmod(0o644)
-        return [program("pgbouncer"), str(settings)]
-
-    def ask(self) -> None:
-        with psycopg.connect(self.url("postgres")) as connection:
-            connection.execute("SELECT 1")
-
-    def url(self, database: str) -> str:
-        return f"postgresql://{Postgres.user}:{Postgres.password}@{self.host}:{self.port}/{database}"
-
-    def database(self) -> Database:
-        raise NotImplementedError
-
-    def drop(self, database: Database) -> None:
-        raise NotImplementedError
-
-
 @pytest.fixture
 def pooled_url(postgres_server: Postgres, postgres_url: str) -> Iterator[str]:
-    for pooler in started(PgBouncer(str(postgres_server.port))):
+    for pooler in started(PgBouncer(postgres_server)):
         yield pooler.url(urlsplit(postgres_url).path[1:])
 
 

@@ -92,15 +92,17 @@ class Verifier:
         now = self.now()
         if record is None or not self.is_good(record, now):
             return None
-        if seen is None or seen.record is not record:
-            if not self._has_matched(seen, record) and not self._form.matches(plain, record.digest, record.key_id):
+        is_newest = record.key_id == self._form.key_id  # another key may have left the ring
+        if seen is None or seen.record is not record or not is_newest:
+            trusted = is_newest and self._has_matched(seen, record)
+            if not trusted and not self._form.matches(plain, record.digest, record.key_id):
                 return None
             seen = Seen(record, shown(record))
-            if self._recent is None and record.key_id == self._form.key_id:  # another key may leave the ring
+            if self._recent is None and is_newest:
                 self._seen.keep(mark, seen)
         found = self._used(seen.token, scopes, now)
         if found is not None:
-            if self._granule is not None or record.key_id != self._form.key_id:
+            if self._granule is not None or not is_newest:
                 await self._look_after(record, plain, now)
             if self._recent is not None and ticket is not None:
                 self._recent.keep(mark, found, ends_at=self._end(record), ticket=ticket)

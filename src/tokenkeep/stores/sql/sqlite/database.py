@@ -22,7 +22,7 @@ from tokenkeep.stores.sql.repeating import Doubt
 from tokenkeep.stores.sql.servers.replica import Replica
 from tokenkeep.stores.sql.sqlite.connecting import connect
 from tokenkeep.stores.sql.sqlite.reading import Readers
-from tokenkeep.stores.sql.sqlite.statements import Statement, Statements
+from tokenkeep.stores.sql.sqlite.statements import Statements
 from tokenkeep.stores.sql.sqlite.writing import Job, Work, Writer
 
 THREADS: Final = 4
@@ -40,11 +40,14 @@ class SqliteTransaction:
         await self.count(statement, parameters)
 
     async def count(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        if isinstance(parameters, Sequence):
-            compiled = self._compiled(statement, parameters[0])
-            return self._connection.executemany(compiled.sql, map(compiled.bound, parameters)).rowcount
-        compiled = self._compiled(statement, parameters or {})
-        return self._connection.execute(compiled.sql, compiled.bound(parameters or {})).rowcount
+        rows = parameters if isinstance(parameters, Sequence) else [parameters or {}]
+        compiled = self._statements.compiled(statement, rows[0])
+        if compiled is None:
+            count: int = await self.plainly(lambda connection: connection.execute(statement, parameters).rowcount)
+            return count
+        if len(rows) == 1:
+            return self._connection.execute(compiled.sql, compiled.bound(rows[0])).rowcount
+        return self._connection.executemany(compiled.sql, map(compiled.bound, rows)).rowcount
 
     async def first(self, statement: Executable, parameters: Values | None = None) -> Any:
         return next(iter(await self.rows(statement, parameters)), None)
@@ -56,13 +59,6 @@ class SqliteTransaction:
             rows: Sequence[Any] = await self.plainly(lambda connection: connection.execute(statement, values).all())
             return rows
         return [compiled.decoded(row) for row in self._connection.execute(compiled.sql, compiled.bound(values))]
-
-    def _compiled(self, statement: Executable, values: Values) -> Statement:
-        compiled = self._statements.compiled(statement, values)
-        if compiled is None:
-            msg = "a change whose text depends on its values"
-            raise NotImplementedError(msg)
-        return compiled
 
     async def plainly(self, function: Callable[[Connection], Any]) -> Any:
         engine = create_engine("sqlite://", creator=lambda: _Lent(self._connection), poolclass=StaticPool)
@@ -172,7 +168,7 @@ class SqliteDatabase:
         return as_ours(self._place, error, Phase.BEFORE_COMMIT)
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False)
+        self._threads.shutdown()  # what a cancelled caller has left under way takes milliseconds
         self._writer.close()
         self._readers.close()
         self._begin_anew()

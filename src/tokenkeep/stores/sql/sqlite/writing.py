@@ -90,31 +90,43 @@ class Writer:
 
     def _serve_some(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
-        interrupted = StoreUnavailable("the change was interrupted and has not happened; try again")
         try:
-            self._make(batch)
-        except BaseException:
-            self._roll_back()
+            if not self._made(batch):
+                for job in batch:
+                    self._made([job])
+        finally:
             for job in batch:
                 if not job.done:
-                    job.finish(interrupted)
-            raise
+                    job.finish(StoreUnavailable("the change was interrupted and has not happened; try again"))
 
-    def _make(self, batch: Sequence[Job[Any]]) -> None:
+    def _made(self, batch: Sequence[Job[Any]]) -> bool:
+        """Make changes in one transaction; `False` when it was lost as a whole, and each is to be tried by itself.
+
+        Whoever is interrupted after the COMMIT still says to all that it has happened.
+        """
         try:
             connection = self._begun()
         except sqlite3.Error as error:
+            _finish(batch, error)
+            return True
+        attempt, committing = self._within if len(batch) > 1 else self._alone, False
+        try:
             for job in batch:
-                job.finish(error)
-            return
-        if len(batch) == 1:
-            self._alone(batch[0], connection)
-        elif self._together(batch, connection):
-            for job in batch:
-                job.finish()
-        else:
-            for job in batch:
-                self._make([job])
+                attempt(job, connection)
+            committing = True
+            connection.execute("COMMIT")
+            _finish(batch)
+        except BaseException as error:
+            if committing and not isinstance(error, sqlite3.Error) and not connection.in_transaction:
+                _finish(batch)
+                raise
+            self._roll_back()
+            if not isinstance(error, Exception):
+                raise
+            if len(batch) > 1:
+                return False
+            _finish(batch, error)
+        return True
 
     def _begun(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -123,25 +135,7 @@ class Writer:
         return self._connection
 
     def _alone(self, job: Job[Any], connection: sqlite3.Connection) -> None:
-        try:
-            job.attempt(self._wrap(connection))
-            connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  # its caller raises it
-            self._roll_back()
-            job.finish(error)
-        else:
-            job.finish()
-
-    def _together(self, batch: Sequence[Job[Any]], connection: sqlite3.Connection) -> bool:
-        """Tell whether it was committed; otherwise nothing of it has happened."""
-        try:
-            for job in batch:
-                self._within(job, connection)
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            self._roll_back()
-            return False
-        return True
+        job.attempt(self._wrap(connection))
 
     def _within(self, job: Job[Any], connection: sqlite3.Connection) -> None:
         connection.execute("SAVEPOINT change")
@@ -153,8 +147,15 @@ class Writer:
         connection.execute("RELEASE change")
 
     def _roll_back(self) -> None:
-        if self._connection is not None and self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        """Take back what is open; a connection that cannot even do that is dropped, and its transaction with it."""
+        connection = self._connection
+        if connection is None or not connection.in_transaction:
+            return
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._connection = None
+            connection.close()
 
     def close(self) -> None:
         """Close the connection when nobody uses it any more."""
@@ -168,3 +169,9 @@ class Writer:
         self._turn = threading.Lock()
         self._waiting: deque[Job[Any]] = deque()
         self._forgotten, self._connection = self._connection, None  # closing it would drop the parent's locks
+
+
+def _finish(batch: Sequence[Job[Any]], error: BaseException | None = None) -> None:
+    for job in batch:
+        if not job.done:
+            job.finish(error)
