@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from one_face import OnTheAsyncFace, OnTheSyncFace
 from servers.redis_groups import Cluster, Watched
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableVaultConformance
@@ -39,23 +40,13 @@ class TestPostgresBehindRedis(Behind):
         return postgres_url
 
 
-class TestMariaDBBehindRedis(Behind):
-    @pytest.fixture(params=["async"])
-    def face(self, request: pytest.FixtureRequest) -> faces.Face:
-        chosen: faces.Face = request.param
-        return chosen
-
+class TestMariaDBBehindRedis(OnTheAsyncFace, Behind):
     @pytest.fixture
     def url(self, mariadb_url: str) -> str:
         return mariadb_url
 
 
-class TestMongoBehindRedis(Behind):
-    @pytest.fixture(params=["sync"])
-    def face(self, request: pytest.FixtureRequest) -> faces.Face:
-        chosen: faces.Face = request.param
-        return chosen
-
+class TestMongoBehindRedis(OnTheSyncFace, Behind):
     @pytest.fixture
     def url(self, mongo_url: str) -> str:
         return mongo_url
@@ -90,12 +81,7 @@ class TestSqliteBehindSentinels(Behind):
         return f"{redis_sentinels.url}&prefix={uuid.uuid4().hex}"
 
 
-class TestSqliteBehindValkey(Behind):
-    @pytest.fixture(params=["async"])
-    def face(self, request: pytest.FixtureRequest) -> faces.Face:
-        chosen: faces.Face = request.param
-        return chosen
-
+class TestSqliteBehindValkey(OnTheAsyncFace, Behind):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"

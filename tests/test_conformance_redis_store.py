@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from one_face import OnTheAsyncFace, OnTheSyncFace
 from servers.redis_groups import Cluster
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
@@ -40,37 +41,21 @@ class InACluster:
         return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
 
 
-class OnOneFace:
-    """Each suite on one face only: the two differ in redis-py's client, and that is what the other suite runs on."""
-
-    @pytest.fixture(params=["sync"])
-    def face(self, request: pytest.FixtureRequest) -> faces.Face:
-        chosen: faces.Face = request.param
-        return chosen
-
-
-class OnTheOther:
-    @pytest.fixture(params=["async"])
-    def face(self, request: pytest.FixtureRequest) -> faces.Face:
-        chosen: faces.Face = request.param
-        return chosen
-
-
-class TestVaultInACluster(InACluster, OnTheOther, DurableVaultConformance):
+class TestVaultInACluster(InACluster, OnTheAsyncFace, DurableVaultConformance):
     pass
 
 
-class TestIssuerInACluster(InACluster, OnOneFace, DurableIssuerConformance):
+class TestIssuerInACluster(InACluster, OnTheSyncFace, DurableIssuerConformance):
     pass
 
 
-class TestVaultInValkey(OnOneFace, DurableVaultConformance):
+class TestVaultInValkey(OnTheSyncFace, DurableVaultConformance):
     @pytest.fixture
     def url(self, valkey_url: str) -> str:
         return valkey_url
 
 
-class TestIssuerInValkey(OnTheOther, DurableIssuerConformance):
+class TestIssuerInValkey(OnTheAsyncFace, DurableIssuerConformance):
     @pytest.fixture
     def url(self, valkey_url: str) -> str:
         return valkey_url
