@@ -11,16 +11,23 @@ import pytest
 from one_face import OnTheAsyncFace, OnTheSyncFace
 from servers.redis_groups import Cluster
 from tokenkeep.testing import faces
-from tokenkeep.testing.conformance import DurableIssuerConformance, DurableVaultConformance
+from tokenkeep.testing.conformance import ChainedIssuerConformance, ChainedVaultConformance
+from trail_tampering import RedisTamper
 
 
-class TestVaultInRedis(DurableVaultConformance):
+class Edited:
+    @pytest.fixture
+    def tamper(self, url: str) -> RedisTamper:
+        return RedisTamper(url)
+
+
+class TestVaultInRedis(Edited, ChainedVaultConformance):
     @pytest.fixture
     def url(self, redis_url: str) -> str:
         return redis_url
 
 
-class TestIssuerInRedis(DurableIssuerConformance):
+class TestIssuerInRedis(ChainedIssuerConformance):
     @pytest.fixture
     def url(self, redis_url: str) -> str:
         return redis_url
@@ -41,21 +48,21 @@ class InACluster:
         return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
 
 
-class TestVaultInACluster(InACluster, OnTheAsyncFace, DurableVaultConformance):
+class TestVaultInACluster(Edited, InACluster, OnTheAsyncFace, ChainedVaultConformance):
     pass
 
 
-class TestIssuerInACluster(InACluster, OnTheSyncFace, DurableIssuerConformance):
+class TestIssuerInACluster(InACluster, OnTheSyncFace, ChainedIssuerConformance):
     pass
 
 
-class TestVaultInValkey(OnTheSyncFace, DurableVaultConformance):
+class TestVaultInValkey(Edited, OnTheSyncFace, ChainedVaultConformance):
     @pytest.fixture
     def url(self, valkey_url: str) -> str:
         return valkey_url
 
 
-class TestIssuerInValkey(OnTheAsyncFace, DurableIssuerConformance):
+class TestIssuerInValkey(OnTheAsyncFace, ChainedIssuerConformance):
     @pytest.fixture
     def url(self, valkey_url: str) -> str:
         return valkey_url

@@ -33,6 +33,7 @@ from tokenkeep.model import Action
 from tokenkeep.stores.redis.client import AT_ONCE
 from tokenkeep.stores.redis.lines import Lines
 from tokenkeep.stores.redis.store.database import Database
+from tokenkeep.stores.redis.store.health import SCHEMA_VERSION
 from tokenkeep.stores.redis.store.names import Names, Whose
 from tokenkeep.stores.redis.store.opening import open_redis
 from tokenkeep.stores.redis.store.scripts import Script
@@ -128,12 +129,21 @@ async def test_no_user_id_meets_the_keys_of_another(redis_url: str, keys: KeyRin
         assert who.user_id == "alice"
 
 
-@pytest.mark.parametrize("kinds", ["aehiowx"])
+@pytest.mark.parametrize("kinds", ["acehiowx"])
 def test_all_keys_of_a_user_share_a_slot_and_users_do_not(kinds: str) -> None:
     slots = set()
     for user in HOSTILE:
         whose = Whose.of("default", user)
-        every = [NAMES.place, NAMES.trail, NAMES.history, NAMES.issued, NAMES.order, NAMES.living, NAMES.by_end]
+        every = [
+            NAMES.place,
+            NAMES.chain,
+            NAMES.trail,
+            NAMES.history,
+            NAMES.issued,
+            NAMES.order,
+            NAMES.living,
+            NAMES.by_end,
+        ]
         assert len(every) == len(kinds)
         [slot] = {key_slot(name(whose)) for name in every} | {key_slot(NAMES.answer(whose))}
         slots.add(slot)
@@ -583,7 +593,7 @@ def test_a_sweep_goes_over_every_server_and_every_user_once(
         assert vault.purge().tokens == 60
         assert vault.history(users[0]) == []
         left = [key for node in redis_cluster.nodes for key in masters_keys(redis_cluster, node, "sweep")]
-        assert {key.rpartition(b":")[2] for key in left} <= {b"a", b"keys", b"schema"} | answers(left)
+        assert {key.rpartition(b":")[2] for key in left} <= {b"a", b"c", b"keys", b"schema"} | answers(left)
 
 
 def test_a_sweep_finds_everything_when_the_server_is_killed_in_the_middle(own_redis: Redis) -> None:
@@ -718,7 +728,7 @@ def test_a_redis_that_is_full_says_so_and_loses_nothing(own_redis: Redis, keys: 
 
 def test_a_newer_schema_is_refused(redis_url: str, redis_server: Redis, keys: KeyRing) -> None:
     with redis_server.connect(int(redis_url.rpartition("/")[2])) as client:
-        client.set(NAMES.schema, "2")
+        client.set(NAMES.schema, SCHEMA_VERSION + 1)
         with pytest.raises(SchemaMismatch, match="newer tokenkeep"):
             TokenVault.open(redis_url, keys=keys).__enter__()
         client.set(NAMES.schema, "two")

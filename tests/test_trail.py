@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from sqlalchemy.event import listen
 
 from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
+from tokenkeep.auditing import Auditing
 from tokenkeep.errors import ConfigurationError, StoreError
-from tokenkeep.model import Account, Action, AuditCheck
+from tokenkeep.model import Account, Action, AuditCheck, AuditEvent
 from tokenkeep.ports import START, UNPROVED, Chain, ChainedAudit, Entry, Link
 from tokenkeep.stores.sql.direct import open_database
 from tokenkeep.stores.sql.migrating import Migrations
@@ -223,7 +224,7 @@ with TokenIssuer.open(url, lifetime=timedelta(hours=1), keys=KeyRing.from_file(k
 
 
 @pytest.mark.requirement("G5")
-@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb", "mongo"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb", "mongo", "redis"])
 def test_processes_that_append_at_once_leave_an_unbroken_chain(
     request: pytest.FixtureRequest, kind: str, url: str, tmp_path: Path
 ) -> None:
@@ -290,9 +291,23 @@ def test_where_a_read_cannot_be_audited_no_token_is_handed_out(url: str) -> None
         assert vault.check_audit("alice").intact
 
 
-def test_a_store_without_chains_says_so(redis_url: str) -> None:
-    with TokenVault.open(redis_url, keys=KEYS) as vault, pytest.raises(ConfigurationError, match="without chains"):
-        vault.check_audit("alice")
+class Unchained:
+    """The trail of a store that keeps no chains."""
+
+    async def note(self, account: Account, entry: Entry) -> None: ...
+
+    async def note_each(self, noted: Sequence[tuple[Account, Entry]]) -> None: ...
+
+    async def audit_trail(self, namespace: str, user_id: str, *, limit: int) -> list[AuditEvent]:  # noqa: ARG002
+        return []
+
+    async def purge_audit(self, namespace: str, before: datetime, *, limit: int) -> int:  # noqa: ARG002
+        return 0
+
+
+def test_a_store_without_chains_says_so() -> None:
+    with pytest.raises(ConfigurationError, match="without chains"):
+        run(Auditing(Unchained(), KEYS, namespace="default").check("alice"))
 
 
 # --- what was there before -----------------------------------------------------------------------------

@@ -6,9 +6,14 @@ from contextlib import closing
 from typing import Any, Final
 
 from pymongo import MongoClient
+from redis import Redis
+from redis.cluster import RedisCluster
 from sqlalchemy import create_engine, text
 
 from tokenkeep.stores.mongo.documents import key_of
+from tokenkeep.stores.redis.address import parsed
+from tokenkeep.stores.redis.store.events import Owner
+from tokenkeep.stores.redis.store.names import Names, Whose
 
 EDIT: Final = text("UPDATE tokenkeep_audit SET actor = 'eve' WHERE user_id = :user AND sequence = :sequence")
 REMOVE: Final = text("DELETE FROM tokenkeep_audit WHERE user_id = :user AND sequence = :sequence")
@@ -85,3 +90,53 @@ class MongoTamper:
             database["tokenkeep_audit_head"].delete_one({"_id": head["_id"]})
             key = key_of("default", other)
             database["tokenkeep_audit_head"].insert_one({**head, "_id": key, "user_id": other})
+
+
+class RedisTamper:
+    """On Redis as the store, one server or a cluster, by the URL."""
+
+    def __init__(self, url: str) -> None:
+        self._address = parsed(url)
+        self._names = Names(self._address.prefix)
+
+    def _client(self) -> Any:
+        host, port = self._address.nodes[0]
+        if self._address.form == "cluster":
+            return RedisCluster(host, port)
+        return Redis(host, port, self._address.database)
+
+    def _trail(self, user_id: str) -> bytes:
+        return self._names.trail(Whose.of("default", user_id))
+
+    def _events(self, client: Any, user_id: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        return list(client.xrange(self._trail(user_id)))
+
+    def edit(self, user_id: str, sequence: int) -> None:
+        with closing(self._client()) as client:
+            events = self._events(client, user_id)
+            client.delete(self._trail(user_id))
+            for entry_id, fields in events:
+                edited = {b"actor": b"eve"} if int(fields[b"sequence"]) == sequence else {}
+                client.xadd(self._trail(user_id), {**fields, **edited}, entry_id)
+
+    def remove(self, user_id: str, sequence: int) -> None:
+        with closing(self._client()) as client:
+            for entry_id, fields in self._events(client, user_id):
+                if int(fields[b"sequence"]) == sequence:
+                    client.xdel(self._trail(user_id), entry_id)
+
+    def put_in(self, user_id: str) -> None:
+        with closing(self._client()) as client:
+            _, fields = self._events(client, user_id)[-1]
+            chain = {b"sequence", b"digest", b"proof", b"key"}
+            client.xadd(self._trail(user_id), {name: b"" if name in chain else fields[name] for name in fields})
+
+    def give_away(self, user_id: str, other: str) -> None:
+        new = Owner("default", other).text()
+        with closing(self._client()) as client:
+            for entry_id, fields in self._events(client, user_id):
+                client.xadd(self._trail(other), {**fields, b"user": new}, entry_id)
+            chains = [self._names.chain(Whose.of("default", user)) for user in (user_id, other)]
+            client.hset(chains[1], mapping={**client.hgetall(chains[0]), b"user": new})
+            client.delete(chains[0])
+            client.delete(self._trail(user_id))

@@ -35,7 +35,7 @@ class Auditing:
             ConfigurationError: it has no chains.
         """
         if self._kept is None:
-            msg = "this store keeps the audit trail without chains, so it cannot be checked; SQL and MongoDB keep them"
+            msg = "this store keeps the audit trail without chains, so it cannot be checked"
             raise ConfigurationError(msg)
         return self._kept
 

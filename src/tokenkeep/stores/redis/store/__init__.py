@@ -8,6 +8,7 @@ Everything of one user lies in one hash slot, so that a change and its audit ent
 | `h` | hash | history: tokens that were in place, without secrets |
 | `o` | sorted set | the history by the moment of its making |
 | `e` | stream | the audit trail |
+| `c` | hash | its chain: the last event, and the marks of a purge and of a rotation of keys |
 | `i` | hash | issued tokens |
 | `x`, `w` | sorted sets | the ids of issued tokens by their end: all, and those that are not revoked |
 | `r:…` | string | the answer to one change, for a minute |

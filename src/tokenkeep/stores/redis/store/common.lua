@@ -13,18 +13,55 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Append events to the trail of a user: the only place where that is done.
--- Each is {action, provider, token id, moment, actor, detail}.
-local function note(trail, events)
-  for _, event in ipairs(events) do
-    redis.call('XADD', trail, '*', 'action', event[1], 'provider', event[2], 'token', event[3],
-      'at', event[4], 'actor', event[5], 'detail', event[6])
-  end
+-- What a change writes into the trail it brings along as `offer`, for a script has no SHA-256 to link events with:
+-- head     the last event that the program knows of, which its events follow
+-- events   those of the change
+-- each     those of tokens which the change finds, made for the tokens that it will find
+-- user     whose trail it is, for whoever reads it
+-- An event is {action, provider, token id, moment, actor, detail, number, digest, proof, key}.
+local function offered(text)
+  return cjson.decode(text)
 end
 
--- The same event for another token.
-local function about(event, id)
-  return {event[1], event[2], id, event[4], event[5], event[6]}
+local function head(chain)
+  local last = redis.call('HMGET', chain, 'sequence', 'digest')
+  return last[1] and last[1] .. ':' .. last[2] or ''
+end
+
+-- Tell whether events can be appended. It is asked before anything is written.
+local function is_next(chain, offer, events)
+  return #events == 0 or head(chain) == offer.head
+end
+
+-- The same of an event for each of these tokens.
+local function is_each(chain, offer, ids)
+  if #ids ~= #offer.each then
+    return false
+  end
+  for number, id in ipairs(ids) do
+    if offer.each[number][3] ~= id then
+      return false
+    end
+  end
+  return is_next(chain, offer, offer.each)
+end
+
+-- What a change answers that wrote nothing: the head that its events must follow, and the tokens that it finds.
+local function again(chain, ids)
+  return {'again', head(chain), ids or {}}
+end
+
+-- Append events to the trail of a user: the only place where that is done.
+local function note(chain, trail, offer, events)
+  for _, event in ipairs(events) do
+    redis.call('XADD', trail, '*', 'action', event[1], 'provider', event[2], 'token', event[3], 'at', event[4],
+      'actor', event[5], 'detail', event[6], 'sequence', event[7], 'digest', event[8], 'proof', event[9],
+      'key', event[10], 'user', offer.user)
+  end
+  local last = events[#events]
+  if last then
+    redis.call('HSET', chain, 'user', offer.user, 'sequence', last[7], 'digest', last[8])
+  end
 end
 
 -- Do a change once: who asks again, because the answer was lost, is told the same.
@@ -34,6 +71,9 @@ local function once(key, work)
     return cmsgpack.unpack(known)
   end
   local answer = work()
+  if type(answer) == 'table' and answer[1] == 'again' then
+    return answer
+  end
   redis.call('SET', key, cmsgpack.pack(answer), 'PX', 60000)
   return answer
 end
@@ -57,13 +97,14 @@ end
 
 -- Move what is in place into history, without its secrets. Return its id; nil when nothing is there.
 local function bury(place, history, order, slot, reason, at)
-  local held = redis.call('HMGET', place, 'I' .. slot, 'D' .. slot, 'C' .. slot, 'R' .. slot, 'U' .. slot, 'L' .. slot)
+  local held = redis.call('HMGET', place, 'I' .. slot, 'D' .. slot, 'C' .. slot, 'R' .. slot, 'U' .. slot, 'L' .. slot,
+    'K' .. slot)
   local id = held[1]
   if not id then
     return nil
   end
   redis.call('HSET', history, 'D' .. id, held[2], 'X' .. id, at .. ':' .. reason)
-  for number, letter in ipairs({'R', 'U', 'L'}) do
+  for number, letter in ipairs({'R', 'U', 'L', 'K'}) do
     if held[number + 3] then
       redis.call('HSET', history, letter .. id, held[number + 3])
     end
@@ -126,15 +167,30 @@ local function issue(issued, by_end, living, first)
   end
 end
 
--- Revoke issued tokens, each with its event; return the ids of those that were not revoked yet.
-local function revoke(issued, living, trail, ids, event)
-  local ended = {}
+-- Return those of issued tokens that are there and not revoked yet.
+local function unrevoked(issued, ids)
+  local found = {}
   for _, id in ipairs(ids) do
-    if redis.call('HEXISTS', issued, 'D' .. id) == 1 and redis.call('HSETNX', issued, 'R' .. id, event[4]) == 1 then
-      redis.call('ZREM', living, id)
-      note(trail, {about(event, hex(id))})
-      ended[#ended + 1] = id
+    if redis.call('HEXISTS', issued, 'D' .. id) == 1 and redis.call('HEXISTS', issued, 'R' .. id) == 0 then
+      found[#found + 1] = id
     end
   end
-  return ended
+  return found
+end
+
+-- Revoke issued tokens at a moment, each with its event. Return their ids; or what to do again, and nothing is done.
+local function revoke(issued, living, chain, trail, ids, offer, at)
+  local names = {}
+  for number, id in ipairs(ids) do
+    names[number] = hex(id)
+  end
+  if not is_each(chain, offer, names) then
+    return again(chain, names)
+  end
+  for _, id in ipairs(ids) do
+    redis.call('HSET', issued, 'R' .. id, at)
+    redis.call('ZREM', living, id)
+  end
+  note(chain, trail, offer, offer.each)
+  return ids
 end

@@ -110,6 +110,10 @@ class Database:
         self.clients.failed()
         return as_ours(self.name, error)
 
+    async def pause(self, losses: int) -> None:
+        """Let a moment pass, a longer one the more often it was in vain."""
+        await self.sleep(self._jittered(losses))
+
     async def sleep(self, seconds: float) -> None:
         """Let a moment pass."""
         if self._asynchronous:

@@ -10,7 +10,7 @@ from tokenkeep.model import TierStatus
 from tokenkeep.stores.redis.store.database import Database
 from tokenkeep.stores.redis.store.durability import SECOND, Settings, settings_of
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _logger = logging.getLogger("tokenkeep")
 

@@ -8,7 +8,7 @@ from secrets import token_bytes
 from typing import Any, Final
 
 from tokenkeep._kept import Kept
-from tokenkeep.model import Statistics
+from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
 from tokenkeep.stores.redis.store.audit import RedisAudit
 from tokenkeep.stores.redis.store.counting import Counting, Uses
@@ -61,15 +61,16 @@ class RedisIssued:
             by_user.setdefault(Whose.of(first.namespace, first.user_id), []).append(grant)
         for whose, theirs in by_user.items():
             await self._pointers.put(self._leading_to(theirs), whose)
-            events = self._audit.events("", [grant.entry for grant in theirs])
-            await self._database.run(_ADD, self._keys(whose), events, *_arguments(theirs))
+            entries = [grant.entry for grant in theirs]
+            account = _account(theirs[0].records[0])
+            await self._audit.change(_ADD, account, self._keys(whose), *_arguments(theirs), events=entries)
 
     def _leading_to(self, grants: Sequence[Grant]) -> list[bytes]:
         return [self._names.to_issued(new.id) for grant in grants for new in grant.records]
 
     def _keys(self, whose: Whose) -> list[bytes]:
         names = self._names
-        return [names.issued(whose), names.by_end(whose), names.living(whose), names.trail(whose)]
+        return [names.issued(whose), names.by_end(whose), names.living(whose)]
 
     async def find(self, token_id: bytes) -> IssuedRecord | None:
         kept = await self._find(token_id)
@@ -106,20 +107,27 @@ class RedisIssued:
         whose = await self._owner(token_id)
         if whose is None or not whose.is_in(namespace):
             return []
-        event = self._audit.event("", entry(""))
-        return list(await self._database.run(_END, self._ending(whose), token_id, event))
+        known = await self._database.ask("HMGET", self._names.issued(whose), *fields_of(token_id))
+        if known[0] is None:
+            return []
+        with suspicion(self._database.name):
+            account = _account(self._owned(whose, record(token_id, known)))
+        shown, tokens = (token_id, to_micros(entry("").at)), [token_id.hex()]
+        keys = self._ending(whose)
+        return list(await self._audit.change(_END, account, keys, *shown, each=entry, tokens=tokens))
 
     def _ending(self, whose: Whose) -> list[bytes]:
         names = self._names
-        return [names.answer(whose), names.issued(whose), names.living(whose), names.trail(whose)]
+        return [names.answer(whose), names.issued(whose), names.living(whose)]
 
     async def end_all_issued(
         self, namespace: str, user_id: str, entry: Callable[[str], Entry], *, keep: bytes | None
     ) -> list[bytes]:
-        whose, event = Whose.of(namespace, user_id), self._audit.event("", entry(""))
+        whose, shown = Whose.of(namespace, user_id), (keep or b"", to_micros(entry("").at), _TOGETHER)
+        account = Account(namespace, "", user_id)
         ended: list[bytes] = []
         while True:
-            some = await self._database.run(_END_ALL, self._ending(whose), keep or b"", event, _TOGETHER)
+            some = await self._audit.change(_END_ALL, account, self._ending(whose), *shown, each=entry)
             ended += some
             if len(some) < _TOGETHER:
                 return ended
@@ -131,12 +139,9 @@ class RedisIssued:
     ) -> Spending:
         whose = Whose.of(spent.namespace, spent.user_id)
         await self._pointers.put(self._leading_to([grant]), whose)
-        outcome = await self._database.run(
-            _SPEND,
-            self._keys(whose),
-            *(spent.id, to_micros(grant.entry.at), grace // MICROSECOND, successors),
-            *(self._audit.event("", reused("")), self._audit.events("", [grant.entry])),
-            *_arguments([grant]),
+        shown = (spent.id, to_micros(grant.entry.at), grace // MICROSECOND, successors, *_arguments([grant]))
+        outcome = await self._audit.change(
+            _SPEND, _account(spent), self._keys(whose), *shown, events=[grant.entry], each=reused
         )
         if outcome != b"done":
             await self._pointers.remove(self._leading_to([grant]))
@@ -175,7 +180,7 @@ class RedisIssued:
         sweep = self._sweeps.take(after or None, self._names.every(b"x", namespace))
         looked_at = deleted = 0
         while looked_at < limit and (by_end := await sweep.next()) is not None:
-            keys = self._keys(self._names.whose(by_end))[:3]
+            keys = self._keys(self._names.whose(by_end))
             gone = await self._database.run(_PURGE, keys, to_micros(before), _CLEARED)
             await self._pointers.remove([self._names.to_issued(token_id) for token_id in gone])
             deleted += len(gone)
@@ -192,6 +197,10 @@ class RedisIssued:
         held = pairs(await self._database.ask("HGETALL", issued))
         with suspicion(self._database.name):
             return _statistics(held, now)
+
+
+def _account(record: IssuedRecord) -> Account:
+    return Account(record.namespace, "", record.user_id)
 
 
 def _arguments(grants: Sequence[Grant]) -> list[Argument]:

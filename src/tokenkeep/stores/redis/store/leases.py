@@ -9,6 +9,7 @@ from tokenkeep.model import Account
 from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState
 from tokenkeep.stores.redis.store.audit import RedisAudit
 from tokenkeep.stores.redis.store.database import Database
+from tokenkeep.stores.redis.store.events import Owner
 from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.scripts import script
 from tokenkeep.stores.redis.store.values import MICROSECOND, suspicion, to_micros
@@ -49,8 +50,9 @@ class RedisLeases:
             return _state(row)
 
     async def take_lease(self, account: Account, owner: str, ttl: timedelta) -> Lease | None:
+        whose = Owner(account.namespace, account.user_id).text()
         row = await self._database.run(
-            _TAKE, [self._place(account)], account.provider, owner, ttl // MICROSECOND, self._now()
+            _TAKE, [self._place(account)], account.provider, owner, ttl // MICROSECOND, self._now(), whose
         )
         if row is None:
             return None
@@ -75,13 +77,13 @@ class RedisLeases:
 
     async def drop_lease(self, lease: Lease, failure: Failure | None, entry: Entry | None) -> bool:
         whose, names = Whose.of(lease.account.namespace, lease.account.user_id), self._database.names
-        events = self._audit.events(lease.account.provider, [] if entry is None else [entry])
         failed: tuple[str, str, int | bytes] = ("", "", b"")
         if failure is not None:
             wait = b"" if failure.retry_in is None else int(failure.retry_in * _MICROSECONDS)
             failed = (failure.failure, failure.reason, wait)
-        keys = [names.answer(whose), names.place(whose), names.trail(whose)]
-        return bool(await self._database.run(_DROP, keys, *_mine(lease), self._now(), events, *failed))
+        keys, entries = [names.answer(whose), names.place(whose)], [] if entry is None else [entry]
+        shown = (*_mine(lease), self._now(), *failed)
+        return bool(await self._audit.change(_DROP, lease.account, keys, *shown, events=entries))
 
     async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
         step = self._database.names.step(key)

@@ -78,6 +78,10 @@ class Names:
         """The audit trail."""
         return b"%s{%s}:e" % (self.base, whose.tag)
 
+    def chain(self, whose: Whose) -> bytes:
+        """What is known of the chain of the audit trail beside its events."""
+        return b"%s{%s}:c" % (self.base, whose.tag)
+
     def issued(self, whose: Whose) -> bytes:
         """Issued tokens."""
         return b"%s{%s}:i" % (self.base, whose.tag)

@@ -9,7 +9,7 @@ local function over(slot, before)
   return ends and tonumber(ends) < before
 end
 local function delete(slot, id)
-  redis.call('HDEL', history, 'D' .. id, 'X' .. id, 'R' .. id, 'U' .. id, 'L' .. id)
+  redis.call('HDEL', history, 'D' .. id, 'X' .. id, 'R' .. id, 'U' .. id, 'L' .. id, 'K' .. id)
   redis.call('ZREM', order, slot .. '\n' .. id)
   gone[#gone + 1] = id
 end

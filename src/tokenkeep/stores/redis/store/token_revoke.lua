@@ -1,16 +1,23 @@
 -- End what is in place of every kind, and break the lease, so that a login in flight cannot land.
--- KEYS[1] the answer   KEYS[2] the user's tokens   KEYS[3] history   KEYS[4] its order   KEYS[5] the trail
--- ARGV[1] provider   ARGV[2] how its slots begin   ARGV[3] the event, for any token
-local place, provider = KEYS[2], ARGV[1]
+-- KEYS[1] the answer   KEYS[2] the user's tokens   KEYS[3] history   KEYS[4] its order   KEYS[5] the chain
+-- KEYS[6] the trail
+-- ARGV[1] the offer   ARGV[2] provider   ARGV[3] how its slots begin   ARGV[4] the moment
+local place, provider = KEYS[2], ARGV[2]
 return once(KEYS[1], function()
-  local event = cjson.decode(ARGV[3])
+  local offer, found, ids = offered(ARGV[1]), slots(place, ARGV[3]), {}
+  for number, slot in ipairs(found) do
+    ids[number] = redis.call('HGET', place, 'I' .. slot)
+  end
+  if not is_each(KEYS[5], offer, ids) then
+    return again(KEYS[5], ids)
+  end
   if redis.call('HEXISTS', place, 'fence:' .. provider) == 1 then
     free(place, provider)
     redis.call('HINCRBY', place, 'fence:' .. provider, 1)
   end
-  local found = slots(place, ARGV[2])
   for _, slot in ipairs(found) do
-    note(KEYS[5], {about(event, bury(place, KEYS[3], KEYS[4], slot, 'revoked', event[4]))})
+    bury(place, KEYS[3], KEYS[4], slot, 'revoked', ARGV[4])
   end
+  note(KEYS[5], KEYS[6], offer, offer.each)
   return #found
 end)

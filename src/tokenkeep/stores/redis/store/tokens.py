@@ -97,10 +97,8 @@ class RedisTokens:
         leading = [self._names.to_token(new.id) for new in records]
         await self._pointers.put(leading, whose)
         arguments = [argument for new in records for argument in token_arguments(new)]
-        events = self._audit.events(account.provider, entries)
-        keys = [*self._tokens_of(whose), self._names.trail(whose)]
-        shown = (account.provider, *_shown(right), events, self._names.channel)
-        is_there = bool(await self._database.run(_REPLACE, keys, *shown, *arguments))
+        shown = (account.provider, *_shown(right), self._names.channel, *arguments)
+        is_there = bool(await self._audit.change(_REPLACE, account, self._tokens_of(whose), *shown, events=entries))
         if not is_there:
             await self._pointers.remove(leading)
         return is_there
@@ -110,15 +108,14 @@ class RedisTokens:
 
     async def reject(self, token_id: str, account: Account, entry: Entry) -> bool:
         whose = Whose.of(account.namespace, account.user_id)
-        keys = [self._names.answer(whose), self._names.place(whose), self._names.trail(whose)]
-        event = self._audit.event(account.provider, entry)
-        return bool(await self._database.run(_REJECT, keys, token_id, event))
+        keys = [self._names.answer(whose), self._names.place(whose)]
+        return bool(await self._audit.change(_REJECT, account, keys, token_id, to_micros(entry.at), events=[entry]))
 
     async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
         whose = Whose.of(account.namespace, account.user_id)
-        keys = [self._names.answer(whose), *self._tokens_of(whose), self._names.trail(whose)]
-        event = self._audit.event(account.provider, entry(""))
-        return int(await self._database.run(_REVOKE, keys, account.provider, slots_of(account.provider), event))
+        keys = [self._names.answer(whose), *self._tokens_of(whose)]
+        shown = (account.provider, slots_of(account.provider), to_micros(entry("").at))
+        return int(await self._audit.change(_REVOKE, account, keys, *shown, each=entry))
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
         await self._counting.count([Uses(use.token_id, use.count, use.last_used_at) for use in uses])

@@ -39,9 +39,9 @@ def to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def for_script(events: Sequence[Any]) -> str:
-    """Return texts in lists as what a script reads; it does not read every escape that JSON knows."""
-    return json.dumps(events, ensure_ascii=False, separators=(",", ":"))
+def for_script(value: Mapping[str, Any]) -> str:
+    """Return a value as text that a script reads; it does not read every escape that JSON knows."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_json(text: bytes | str) -> dict[str, Any]:
