@@ -22,7 +22,8 @@ from tokenkeep.copying import Copied
 from tokenkeep.errors import StoreError
 from tokenkeep.model import Account, Action
 from tokenkeep.ports import ChainedAudit, Entry, Failure, Room, Row
-from tokenkeep.stores.mongo.documents import from_json, key_of, parts_of, to_json
+from tokenkeep.stores.mongo.documents import key_of, parts_of
+from tokenkeep.stores.plain import from_json, to_json
 from trail_tampering import MongoTamper
 
 ACCOUNT = Account("default", "p", "alice")

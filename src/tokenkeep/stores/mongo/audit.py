@@ -14,8 +14,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from tokenkeep.model import Account, Action, AuditEvent
 from tokenkeep.ports import START, UNPROVED, Chain, Entry, Link, Mark, Proof, TrailKeys
 from tokenkeep.stores.mongo.database import Calls, Contended, Database
-from tokenkeep.stores.mongo.documents import Document, from_json, from_micros, key_of, suspicion, to_json, to_micros
+from tokenkeep.stores.mongo.documents import Document, key_of, suspicion
 from tokenkeep.stores.mongo.schema import AUDIT, HEAD
+from tokenkeep.stores.plain import from_json, from_micros, to_json, to_micros
 from tokenkeep.trail import User, linked, prove_purge, purged_up_to
 
 _ASKED_FOR: Final = 500

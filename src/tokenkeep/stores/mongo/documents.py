@@ -1,67 +1,32 @@
-"""How our values are kept in documents, and read back with suspicion.
-
-Times are integers, microseconds since 1970-01-01 UTC: a BSON date has only milliseconds. Free mappings are
-JSON text, so that no key of theirs means anything to MongoDB.
-"""
+"""How our values are kept in documents, and read back with suspicion. A BSON date has only milliseconds."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any
 
-from tokenkeep._checking import encodable
 from tokenkeep.errors import StoreError
 from tokenkeep.model import Account, Statistics
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+from tokenkeep.stores.plain import MICROSECOND, from_micros, to_micros
 
 type Document = Mapping[str, Any]
 
 
-def to_micros(value: datetime) -> int:
-    """Return microseconds since 1970-01-01 UTC, exactly."""
-    return (value - _EPOCH) // _MICROSECOND
-
-
 def to_micros_or_none(value: datetime | None) -> int | None:
-    """Return the same, and `None` for none."""
+    """Return microseconds since 1970-01-01 UTC, and `None` for none."""
     return None if value is None else to_micros(value)
 
 
-def from_micros(value: int) -> datetime:
-    """Return the aware UTC time of `to_micros`."""
-    return _EPOCH + timedelta(microseconds=value)
-
-
 def from_micros_or_none(value: int | None) -> datetime | None:
-    """Return the same, and `None` for none."""
+    """Return the time of `to_micros_or_none`."""
     return None if value is None else from_micros(value)
 
 
 def span_to_micros(value: timedelta) -> int:
     """Return a span in microseconds."""
-    return value // _MICROSECOND
-
-
-def to_json(value: Mapping[str, Any]) -> str:
-    """Return a free mapping as text."""
-    text = json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"))
-    if encodable(text):
-        return text
-    return json.dumps(dict(value), separators=(",", ":"))  # lone surrogates are no text for BSON
-
-
-def from_json(text: str) -> dict[str, Any]:
-    """Return the mapping of `to_json`."""
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        msg = "not a mapping"
-        raise TypeError(msg)
-    return value
+    return value // MICROSECOND
 
 
 def key_of(*parts: str) -> str:

@@ -15,17 +15,14 @@ from tokenkeep.stores.mongo.audit import MongoAudit
 from tokenkeep.stores.mongo.database import Calls, Database
 from tokenkeep.stores.mongo.documents import (
     Document,
-    from_json,
-    from_micros,
     from_micros_or_none,
     span_to_micros,
     statistics,
     suspicion,
-    to_json,
-    to_micros,
     to_micros_or_none,
 )
 from tokenkeep.stores.mongo.schema import ISSUED
+from tokenkeep.stores.plain import from_json, from_micros, to_json, to_micros
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""

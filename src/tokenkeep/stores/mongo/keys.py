@@ -9,8 +9,9 @@ from pymongo.errors import DuplicateKeyError
 
 from tokenkeep.ports import KeyUse
 from tokenkeep.stores.mongo.database import Database
-from tokenkeep.stores.mongo.documents import suspicion, to_micros
+from tokenkeep.stores.mongo.documents import suspicion
 from tokenkeep.stores.mongo.schema import ISSUED, KEY, TOKEN
+from tokenkeep.stores.plain import to_micros
 
 
 class MongoKeys:

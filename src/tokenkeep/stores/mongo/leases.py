@@ -16,8 +16,9 @@ from tokenkeep.model import Account
 from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState, Right
 from tokenkeep.stores.mongo.audit import MongoAudit
 from tokenkeep.stores.mongo.database import Calls, Database
-from tokenkeep.stores.mongo.documents import Document, key_of, literal, span_to_micros, suspicion, to_micros
+from tokenkeep.stores.mongo.documents import Document, key_of, literal, span_to_micros, suspicion
 from tokenkeep.stores.mongo.schema import LEASE, STEP
+from tokenkeep.stores.plain import to_micros
 
 _MICROSECONDS: Final = 1_000_000
 

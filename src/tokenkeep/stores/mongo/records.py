@@ -7,17 +7,8 @@ from typing import Any, Final
 
 from tokenkeep.model import Account, EndReason, TokenInfo
 from tokenkeep.ports import TokenRecord
-from tokenkeep.stores.mongo.documents import (
-    Document,
-    at,
-    from_json,
-    from_micros,
-    from_micros_or_none,
-    key_of,
-    to_json,
-    to_micros,
-    to_micros_or_none,
-)
+from tokenkeep.stores.mongo.documents import Document, at, from_micros_or_none, key_of, to_micros_or_none
+from tokenkeep.stores.plain import from_json, from_micros, to_json, to_micros
 
 _LEFT_BEHIND: Final = ("_id", "id", "access_sealed", "refresh_sealed")
 """What history does not take over; the token's id becomes its `_id`."""

@@ -12,10 +12,11 @@ from tokenkeep.model import Account, EndReason, Statistics, TokenInfo
 from tokenkeep.ports import Entry, Right, TokenRecord, Use
 from tokenkeep.stores.mongo.audit import MongoAudit
 from tokenkeep.stores.mongo.database import Calls, Database
-from tokenkeep.stores.mongo.documents import Document, at, statistics, suspicion, to_micros
+from tokenkeep.stores.mongo.documents import Document, at, statistics, suspicion
 from tokenkeep.stores.mongo.leases import MongoLeases
 from tokenkeep.stores.mongo.records import ended_document, info, record, slot, token_document
 from tokenkeep.stores.mongo.schema import HISTORY, TOKEN
+from tokenkeep.stores.plain import to_micros
 
 _NEWEST: Final = [("created_at", -1), ("version", -1)]
 

@@ -10,8 +10,7 @@ nobody writes, an event has the same number each time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from tokenkeep.stores.mongo.documents import Document, literal, suspicion
 from tokenkeep.stores.mongo.leases import FORGOTTEN
 from tokenkeep.stores.mongo.rows import PLACES, key_in, to_document, to_row
 from tokenkeep.stores.mongo.schema import AUDIT, STEP, TOKEN
+from tokenkeep.stores.rows import suspicion_of_a_row
 
 _PATIENCE: Final = 600.0
 """Seconds to count: each document is looked at."""
@@ -136,7 +136,7 @@ class MongoTransfer:
 
     async def add_rows(self, room: Room, rows: Sequence[Row]) -> int:
         placed: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        with _suspicion_of_a_row(room):
+        with suspicion_of_a_row(room):
             keys = [key_in(room, row) for row in rows]
             for row in rows:
                 collection, document = to_document(room, row)
@@ -187,12 +187,3 @@ def _behind(after: Row) -> list[Document]:
         {"namespace": namespace, "user_id": {"$gt": user_id}},
         {"namespace": namespace, "user_id": user_id, "sequence": later},
     ]
-
-
-@contextmanager
-def _suspicion_of_a_row(room: Room) -> Iterator[None]:
-    try:
-        yield
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        msg = f"a row of {room.value} in the source holds what tokenkeep never wrote; find out who wrote it"
-        raise StoreError(msg) from None

@@ -17,13 +17,14 @@ from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreUnavailable
 from tokenkeep.model import Account, AuditEvent
 from tokenkeep.ports import START, Chain, Entry, Link, Mark, TrailKeys
+from tokenkeep.stores.plain import to_micros
 from tokenkeep.stores.redis.store.database import Argument, Database
 from tokenkeep.stores.redis.store.events import Owner, chain, entry_id_of, event, head_of, link, offer, proof_text
 from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.rolls import Roll
 from tokenkeep.stores.redis.store.scripts import Script, script
 from tokenkeep.stores.redis.store.sweeping import Sweep, Sweeps
-from tokenkeep.stores.redis.store.values import pairs, suspicion, to_micros
+from tokenkeep.stores.redis.store.values import pairs, suspicion
 from tokenkeep.trail import linked, prove_purge, purged_up_to
 
 _NOTE: Final = script("audit_note")

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from tokenkeep.model import Account, Action, AuditEvent
 from tokenkeep.ports import START, UNPROVED, Chain, Entry, Link, Mark, Proof
-from tokenkeep.stores.redis.store.values import for_script, from_json, from_micros, to_json, to_micros
+from tokenkeep.stores.plain import from_json, from_micros, to_json, to_micros
+from tokenkeep.stores.redis.store.values import for_script
 
 _PLACE_BITS: Final = 64
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tokenkeep._kept import Kept
 from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
+from tokenkeep.stores.plain import MICROSECOND, to_micros
 from tokenkeep.stores.redis.store.audit import RedisAudit
 from tokenkeep.stores.redis.store.counting import Counting, Uses
 from tokenkeep.stores.redis.store.database import Argument, Database
@@ -18,7 +19,7 @@ from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.pointers import Pointers
 from tokenkeep.stores.redis.store.scripts import script
 from tokenkeep.stores.redis.store.sweeping import Sweeps
-from tokenkeep.stores.redis.store.values import MICROSECOND, pairs, suspicion, to_micros
+from tokenkeep.stores.redis.store.values import pairs, suspicion
 
 _ADD: Final = script("issued_add")
 _END: Final = script("issued_end")

@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from tokenkeep.ports import IssuedRecord
+from tokenkeep.stores.plain import MICROSECOND, from_json, from_micros, to_json, to_micros
 from tokenkeep.stores.redis.store.database import Argument
-from tokenkeep.stores.redis.store.values import MICROSECOND, from_json, from_micros, time_or_none, to_json, to_micros
+from tokenkeep.stores.redis.store.values import time_or_none
 
 LETTERS: Final = b"DHKRL"
 """The fields of an issued token that are read: document, digest, key of the digest, revoked at, last use."""

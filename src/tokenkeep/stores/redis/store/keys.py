@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from tokenkeep.ports import KeyUse
+from tokenkeep.stores.plain import to_micros
 from tokenkeep.stores.redis.store.database import Database
 from tokenkeep.stores.redis.store.sweeping import Sweep
-from tokenkeep.stores.redis.store.values import pairs, suspicion, to_micros
+from tokenkeep.stores.redis.store.values import pairs, suspicion
 
 _PAGE = 1000
 

@@ -7,12 +7,13 @@ from typing import Final
 
 from tokenkeep.model import Account
 from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState
+from tokenkeep.stores.plain import MICROSECOND, to_micros
 from tokenkeep.stores.redis.store.audit import RedisAudit
 from tokenkeep.stores.redis.store.database import Database
 from tokenkeep.stores.redis.store.events import Owner
 from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.scripts import script
-from tokenkeep.stores.redis.store.values import MICROSECOND, suspicion, to_micros
+from tokenkeep.stores.redis.store.values import suspicion
 
 _STATE: Final = script("lease_state")
 _TAKE: Final = script("lease_take")

@@ -8,15 +8,9 @@ from typing import Any, Final
 
 from tokenkeep.model import Account, EndReason, TokenInfo
 from tokenkeep.ports import TokenRecord
+from tokenkeep.stores.plain import from_json, from_micros, to_json, to_micros
 from tokenkeep.stores.redis.store.database import Argument
-from tokenkeep.stores.redis.store.values import (
-    from_json,
-    from_micros,
-    micros_or_nothing,
-    time_or_none,
-    to_json,
-    to_micros,
-)
+from tokenkeep.stores.redis.store.values import micros_or_nothing, time_or_none
 
 LETTERS: Final = b"DABKRUL"
 """The fields of a token in place: document, access, refresh, key, rejected at, uses, last use."""

@@ -9,6 +9,7 @@ from typing import Final
 from tokenkeep._kept import Kept
 from tokenkeep.model import Account, Statistics, TokenInfo
 from tokenkeep.ports import Entry, Lease, Right, TokenRecord, Use
+from tokenkeep.stores.plain import to_micros
 from tokenkeep.stores.redis.store.audit import RedisAudit
 from tokenkeep.stores.redis.store.counting import Counting, Uses
 from tokenkeep.stores.redis.store.database import Argument, Database
@@ -25,7 +26,7 @@ from tokenkeep.stores.redis.store.records import (
 )
 from tokenkeep.stores.redis.store.scripts import script
 from tokenkeep.stores.redis.store.sweeping import Sweep, Sweeps
-from tokenkeep.stores.redis.store.values import pairs, suspicion, to_micros
+from tokenkeep.stores.redis.store.values import pairs, suspicion
 
 _REPLACE: Final = script("token_replace")
 _REJECT: Final = script("token_reject")

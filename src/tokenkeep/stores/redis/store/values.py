@@ -1,27 +1,15 @@
-"""How our values are kept in Redis, and read back with suspicion. Times are microseconds since 1970-01-01 UTC."""
+"""How our values are kept in Redis, and read back with suspicion."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 from tokenkeep.errors import StoreError
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def to_micros(value: datetime) -> int:
-    """Return microseconds since 1970-01-01 UTC, exactly."""
-    return (value - _EPOCH) // MICROSECOND
-
-
-def from_micros(value: int | bytes) -> datetime:
-    """Return the aware UTC time of `to_micros`."""
-    return _EPOCH + timedelta(microseconds=int(value))
+from tokenkeep.stores.plain import from_micros, to_micros
 
 
 def micros_or_nothing(value: datetime | None) -> int | bytes:
@@ -34,23 +22,9 @@ def time_or_none(value: int | bytes | None) -> datetime | None:
     return None if value is None else from_micros(value)
 
 
-def to_json(value: Mapping[str, Any]) -> str:
-    """Return a value as text, in ASCII: what JSON can hold of a string is more than UTF-8 can."""
-    return json.dumps(value, separators=(",", ":"))
-
-
 def for_script(value: Mapping[str, Any]) -> str:
     """Return a value as text that a script reads; it does not read every escape that JSON knows."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def from_json(text: bytes | str) -> dict[str, Any]:
-    """Return the mapping of `to_json`."""
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        msg = "not a mapping"
-        raise TypeError(msg)
-    return value
 
 
 def pairs(flat: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[bytes, bytes]:
