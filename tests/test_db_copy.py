@@ -15,7 +15,7 @@ from tokenkeep.ports import Backend, Room, Row, Transferable
 
 KEYS = KeyRing.generate()
 HOUR = timedelta(hours=1)
-FIXTURES = {"postgresql": "postgres_url", "mariadb": "mariadb_url", "mongodb": "mongo_url"}
+FIXTURES = {"postgresql": "postgres_url", "mariadb": "mariadb_url", "mongodb": "mongo_url", "redis": "redis_url"}
 
 
 class Interrupted(Exception):
@@ -42,7 +42,7 @@ class Interrupting:
         return await self._store.add_rows(room, rows)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mongodb"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mongodb", "redis"])
 def there(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return database(request, tmp_path, request.param)
 

@@ -30,7 +30,13 @@ class Transferable(Protocol):
         """Return how many rows there are."""
 
     async def read_rows(self, room: Room, *, after: Row | None, limit: int) -> list[Row]:
-        """Return the next rows in the order of their keys, past the row `after`; sometimes a few past `limit`."""
+        """Return the next rows in the store's own order, past the row `after`; sometimes a few past `limit`.
+
+        The order is the same each time, as long as nobody writes. Events of one user come in that of their numbers.
+        """
 
     async def add_rows(self, room: Room, rows: Sequence[Row]) -> int:
-        """Add the rows whose key is not there yet, in one transaction; return how many. Safe to repeat."""
+        """Add the rows whose key is not there yet; return how many. Safe to repeat.
+
+        In one transaction where the store can, else in one for each user.
+        """

@@ -10,6 +10,7 @@ from tokenkeep.stores.redis.store.issued import RedisIssued
 from tokenkeep.stores.redis.store.keys import RedisKeys
 from tokenkeep.stores.redis.store.leases import RedisLeases
 from tokenkeep.stores.redis.store.tokens import RedisTokens
+from tokenkeep.stores.redis.store.transfer import RedisTransfer
 
 
 def redis_backend(database: Database, *, actor: str, clock: Clock | None = None, link: tuple[str, ...] = ()) -> Backend:
@@ -29,4 +30,5 @@ def redis_backend(database: Database, *, actor: str, clock: Clock | None = None,
         audit=audit,
         keys=RedisKeys(database),
         health=RedisHealth(database, link=link),
+        transfer=RedisTransfer(database),
     )

@@ -51,12 +51,16 @@ local function again(chain, ids)
   return {'again', head(chain), ids or {}}
 end
 
--- Append events to the trail of a user: the only place where that is done.
+-- What the entry of an event holds.
+local function event_fields(event, user)
+  return {'action', event[1], 'provider', event[2], 'token', event[3], 'at', event[4], 'actor', event[5],
+    'detail', event[6], 'sequence', event[7], 'digest', event[8], 'proof', event[9], 'key', event[10], 'user', user}
+end
+
+-- Append events to the trail of a user.
 local function note(chain, trail, offer, events)
   for _, event in ipairs(events) do
-    redis.call('XADD', trail, '*', 'action', event[1], 'provider', event[2], 'token', event[3], 'at', event[4],
-      'actor', event[5], 'detail', event[6], 'sequence', event[7], 'digest', event[8], 'proof', event[9],
-      'key', event[10], 'user', offer.user)
+    redis.call('XADD', trail, '*', unpack(event_fields(event, offer.user)))
   end
   local last = events[#events]
   if last then
@@ -149,10 +153,10 @@ local function hex(id)
   return (string.gsub(id, '.', function(character) return string.format('%02x', string.byte(character)) end))
 end
 
--- Add issued tokens from ARGV[first] on, seven arguments each:
+-- Add issued tokens from ARGV[first] to the one that begins at ARGV[last], seven arguments each:
 -- id, document, digest, key of the digest, end, family, generation.
-local function issue(issued, by_end, living, first)
-  for begin = first, #ARGV, 7 do
+local function issue(issued, by_end, living, first, last)
+  for begin = first, last, 7 do
     local id, family = ARGV[begin], ARGV[begin + 5]
     redis.call('HSET', issued, 'D' .. id, ARGV[begin + 1], 'H' .. id, ARGV[begin + 2])
     if ARGV[begin + 3] ~= '' then

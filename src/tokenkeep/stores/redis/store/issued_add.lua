@@ -8,6 +8,6 @@ local offer = offered(ARGV[1])
 if not is_next(KEYS[4], offer, offer.events) then
   return again(KEYS[4])
 end
-issue(KEYS[1], KEYS[2], KEYS[3], 2)
+issue(KEYS[1], KEYS[2], KEYS[3], 2, #ARGV)
 note(KEYS[4], KEYS[5], offer, offer.events)
 return 1

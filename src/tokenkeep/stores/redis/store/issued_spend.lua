@@ -38,6 +38,6 @@ if not is_next(KEYS[4], offer, offer.events) then
   return again(KEYS[4])
 end
 redis.call('HSET', issued, 'S' .. id, spent or at, 'N' .. id, successors + 1)
-issue(issued, KEYS[2], KEYS[3], 6)
+issue(issued, KEYS[2], KEYS[3], 6, #ARGV)
 note(KEYS[4], KEYS[5], offer, offer.events)
 return 'done'

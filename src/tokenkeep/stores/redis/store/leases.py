@@ -23,8 +23,8 @@ _DROP: Final = script("lease_drop")
 _CLAIM: Final = script("step_claim")
 
 _MICROSECONDS: Final = 1_000_000
-_STEPS_KEPT: Final = timedelta(days=7)
-"""How long a claimed time step is remembered after its last use; a time step is seconds or minutes."""
+STEPS_KEPT: Final = timedelta(days=7) // timedelta(milliseconds=1)
+"""Milliseconds for which a claimed time step is remembered after its last use; a time step is seconds or minutes."""
 
 
 class RedisLeases:
@@ -88,8 +88,9 @@ class RedisLeases:
 
     async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
         step = self._database.names.step(key)
-        lives = _STEPS_KEPT // timedelta(milliseconds=1)
-        return bool(await self._database.run(_CLAIM, [self._database.names.answer_at(step), step], after, upto, lives))
+        return bool(
+            await self._database.run(_CLAIM, [self._database.names.answer_at(step), step], after, upto, STEPS_KEPT)
+        )
 
 
 def _mine(lease: Lease) -> tuple[str, str, int]:

@@ -60,7 +60,7 @@ class Names:
 
     def place(self, whose: Whose) -> bytes:
         """Tokens in place, and leases."""
-        return b"%s{%s}:a" % (self.base, whose.tag)
+        return self.of(whose, b"a")
 
     def place_of(self, account: Account) -> bytes:
         """Tokens in place of the user of an account."""
@@ -68,31 +68,31 @@ class Names:
 
     def history(self, whose: Whose) -> bytes:
         """Tokens that were in place."""
-        return b"%s{%s}:h" % (self.base, whose.tag)
+        return self.of(whose, b"h")
 
     def order(self, whose: Whose) -> bytes:
         """The history in its order."""
-        return b"%s{%s}:o" % (self.base, whose.tag)
+        return self.of(whose, b"o")
 
     def trail(self, whose: Whose) -> bytes:
         """The audit trail."""
-        return b"%s{%s}:e" % (self.base, whose.tag)
+        return self.of(whose, b"e")
 
     def chain(self, whose: Whose) -> bytes:
         """What is known of the chain of the audit trail beside its events."""
-        return b"%s{%s}:c" % (self.base, whose.tag)
+        return self.of(whose, b"c")
 
     def issued(self, whose: Whose) -> bytes:
         """Issued tokens."""
-        return b"%s{%s}:i" % (self.base, whose.tag)
+        return self.of(whose, b"i")
 
     def by_end(self, whose: Whose) -> bytes:
         """The ids of issued tokens by their end."""
-        return b"%s{%s}:x" % (self.base, whose.tag)
+        return self.of(whose, b"x")
 
     def living(self, whose: Whose) -> bytes:
         """The ids of issued tokens that are not revoked, by their end."""
-        return b"%s{%s}:w" % (self.base, whose.tag)
+        return self.of(whose, b"w")
 
     def answer(self, whose: Whose) -> bytes:
         """A new key for the answer to one change."""
@@ -114,6 +114,18 @@ class Names:
     def step(self, key: bytes) -> bytes:
         """A claimed time step."""
         return b"%s{step:%s}" % (self.base, key.hex().encode())
+
+    def account_of_step(self, key: bytes) -> bytes:
+        """Return whose time step it is."""
+        return bytes.fromhex(key[len(self.base) :].removeprefix(b"{step:").removesuffix(b"}").decode())
+
+    def every_step(self) -> bytes:
+        """Return the pattern of claimed time steps."""
+        return b"%s{step:*}" % self.base
+
+    def of(self, whose: Whose, kind: bytes) -> bytes:
+        """Return a user's key of a kind."""
+        return b"%s{%s}:%s" % (self.base, whose.tag, kind)
 
     def every(self, kind: bytes, namespace: str | None = None) -> bytes:
         """Return the pattern of a kind of key of every user, of a namespace or of all."""
