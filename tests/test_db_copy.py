@@ -1,45 +1,17 @@
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from store_copies import HOUR, KEYS, Interrupted, copied, fill, opened
 from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
-from tokenkeep.copying import BATCH, Copied, Copying
+from tokenkeep.copying import BATCH
 from tokenkeep.errors import StoreError, UnknownKey
-from tokenkeep.opening import open_backend
-from tokenkeep.ports import Backend, Room, Row, Transferable
+from tokenkeep.ports import Room
 
-KEYS = KeyRing.generate()
-HOUR = timedelta(hours=1)
 FIXTURES = {"postgresql": "postgres_url", "mariadb": "mariadb_url", "mongodb": "mongo_url", "redis": "redis_url"}
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Interrupting:
-    """Ends a copy after so many batches, as Ctrl-C would."""
-
-    def __init__(self, store: Transferable, batches: int) -> None:
-        self._store = store
-        self._left = batches
-
-    async def count_rows(self, room: Room) -> int:
-        return await self._store.count_rows(room)
-
-    async def read_rows(self, room: Room, *, after: Row | None, limit: int) -> list[Row]:
-        return await self._store.read_rows(room, after=after, limit=limit)
-
-    async def add_rows(self, room: Room, rows: Any) -> int:
-        if not self._left:
-            raise Interrupted
-        self._left -= 1
-        return await self._store.add_rows(room, rows)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mongodb", "redis"])
@@ -61,40 +33,6 @@ def here(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/here.db"
     fill(url)
     return url
-
-
-def fill(url: str) -> None:
-    with TokenVault.open(url, keys=KEYS) as vault:
-        for number in range(3):
-            vault.store("alice", new_token(number), provider="p")
-        vault.store("gone", NewToken("g", expires_in=60), provider="p")
-        vault.revoke("gone", provider="p")
-    with TokenIssuer.open(url, lifetime=HOUR, keys=KEYS) as issuer:
-        issuer.issue("bob", scopes={"a", "b"}, metadata={"nul": "\x00"})
-        issuer.issue("bob", refresh=True)
-
-
-def new_token(number: int) -> NewToken:
-    odd = {"nul": "a\x00b", "large": 1e22, "half": 0.5, "whole": 2.0, "accent": "é", "deep": [{"x": None}]}
-    return NewToken(f"access-{number}", refresh_token="r", expires_in=3600, profile=odd, metadata={"n": number})
-
-
-def opened(url: str) -> Backend:
-    backend = open_backend(url)
-    run(backend.health.prepare())
-    return backend
-
-
-def copied(source: str, target: str, *, batches: int | None = None) -> dict[Room, Copied]:
-    old, new = opened(source), opened(target)
-    assert old.transfer is not None
-    assert new.transfer is not None
-    into = new.transfer if batches is None else Interrupting(new.transfer, batches)
-    try:
-        return run(Copying(old.transfer, into).run())
-    finally:
-        run(old.health.close())
-        run(new.health.close())
 
 
 def test_a_whole_store_arrives(here: str, there: str) -> None:

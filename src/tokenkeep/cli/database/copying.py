@@ -55,9 +55,6 @@ def _opened(url: str) -> Iterator[Backend]:
 
 def _transfer(backend: Backend, option: str) -> Transferable:
     if backend.transfer is None:
-        msg = (
-            f"the store at {option} cannot be moved: `db copy` moves those of SQLite, PostgreSQL, MariaDB and MongoDB; "
-            "move Redis by a replica or by its own files"
-        )
+        msg = f"the store at {option} cannot be moved by `db copy`: it does not let whole rows in or out"
         raise ConfigurationError(msg)
     return backend.transfer

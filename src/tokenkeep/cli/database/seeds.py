@@ -83,7 +83,7 @@ async def _events(session: Session, server: SeedServer, origin: Origin, backend:
     from tokenkeep.importing.seed_server import last_event, take_over  # noqa: PLC0415  # loads SQLAlchemy
 
     if backend.transfer is None:
-        session.screen.note("the old trail stays where it is: Redis takes none over")
+        session.screen.note("the old trail stays where it is: this store takes none over")
         return 0
     after, taken = await last_event(backend.transfer, account, server.name), 0
     with session.screen.progress("taking over the trail", total=await server.count_events(after)) as progress:

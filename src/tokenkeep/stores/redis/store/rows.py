@@ -121,7 +121,13 @@ def issued_arguments(row: Row) -> list[Argument]:
         "family": None if flat["family"] is None else flat["family"].hex(),
     }
     added = (flat["digest"], flat["key_id"], flat["expires_at"], flat["family"], flat["generation"])
-    since = (flat["revoked_at"], flat["spent_at"], flat["successors"], flat["usage_count"], flat["last_used_at"])
+    since = (
+        flat["revoked_at"],
+        flat["spent_at"],
+        flat["successors"],
+        flat["usage_count"] or None,
+        flat["last_used_at"],
+    )
     return [flat["id"], to_json(document), *_or_empty(*added, *since)]
 
 
@@ -145,6 +151,7 @@ def lease_rows(held: Fields, owner: Owner) -> Iterator[Row]:
 def lease_arguments(row: Row) -> list[Argument]:
     """Return what the script takes for a lease."""
     flat = rows.to_flat(Room.LEASES, row)
+    flat["failures"] = flat["failures"] or None
     return [flat["provider"], *_or_empty(*(flat[name.decode()] for name in _OF_A_LEASE))]
 
 
@@ -188,13 +195,13 @@ def head_row(owner: Owner, chain: Chain) -> Row:
 
 
 def head_arguments(row: Row) -> list[Argument]:
-    """Return what the script takes for a chain."""
+    """Return what the script takes for a chain: fields and values, of marks only those that are set."""
     flat = rows.to_flat(Room.HEADS, row)
-    fields: dict[str, Any] = {"user": owner_of(row).text()}
-    fields |= {name: flat[name] for name in ("sequence", "vouched", "purged")}
-    fields |= {name: _hex(flat[name]) for name in ("digest", "vouched_digest", "purged_digest")}
-    fields |= {f"{name}_proof": _hex(flat[f"{name}_proof"]) for name in ("vouched", "purged")}
-    fields |= {f"{name}_key": flat[f"{name}_key_id"] for name in ("vouched", "purged")}
+    fields = {"user": owner_of(row).text(), "sequence": flat["sequence"], "digest": _hex(flat["digest"])}
+    for name in ("vouched", "purged"):
+        if flat[name]:
+            proof = {f"{name}_proof": _hex(flat[f"{name}_proof"]), f"{name}_key": flat[f"{name}_key_id"]}
+            fields |= {name: flat[name], f"{name}_digest": _hex(flat[f"{name}_digest"]), **proof}
     return _or_empty(*(word for pair in fields.items() for word in pair))
 
 
