@@ -28,7 +28,8 @@ DB_BEANIE: Final = "fastapi-users-db-beanie==5.0.0"
 SQLALCHEMY: Final = {"2.0": "sqlalchemy[asyncio]>=2.0.40,<2.1", "2.1": "sqlalchemy[asyncio]>=2.1,<2.2"}
 
 NEEDED: Final = (
-    *(FASTAPI_USERS, DB_BEANIE, "aiosqlite", "asyncpg", "asyncmy", "cryptography", "uvicorn"),
+    *(FASTAPI_USERS, DB_BEANIE, "aiosqlite", "asyncpg", "asyncmy", "psycopg[binary]", "pymysql", "alembic"),
+    *("cryptography", "uvicorn", "redis"),
     *("pytest", "pytest-asyncio", "pytest-mock", "asgi-lifespan", "httpx", "httpx-oauth"),
 )
 """db-sqlalchemy comes after them and without its dependencies: it caps SQLAlchemy, and one environment has more."""
