@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from store_copies import HOUR, KEYS, Interrupted, copied, fill, opened
+from store_copies import EVERYTHING, HOUR, KEYS, Interrupted, copied, fill, fill_all, opened, read
 from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
+from tokenkeep.cli import exits, main
 from tokenkeep.copying import BATCH
 from tokenkeep.errors import StoreError, UnknownKey
 from tokenkeep.ports import Room
@@ -132,3 +135,86 @@ def test_nothing_is_unsealed(here: str, tmp_path: Path) -> None:
     finally:
         run(old.health.close())
         run(new.health.close())
+
+
+# --- stores without tables -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["mongo_url", "redis_url"])
+def tableless(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/tokens.db"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE tokenkeep_issued SET usage_count = 'many'",
+        "UPDATE tokenkeep_issued SET name = x'00'",
+        "UPDATE tokenkeep_token SET active = 2 WHERE active = 1",
+        "UPDATE tokenkeep_token SET profile = '[]'",
+        "UPDATE tokenkeep_audit SET actor = x'00'",
+    ],
+)
+def test_a_row_that_was_edited_by_hand_is_refused(tableless: str, sqlite_url: str, tmp_path: Path, change: str) -> None:
+    fill(sqlite_url)
+    with closing(sqlite3.connect(tmp_path / "tokens.db")) as connection, connection:
+        connection.execute(change)
+    with pytest.raises(StoreError, match="in the source holds what tokenkeep never wrote"):
+        copied(sqlite_url, tableless)
+
+
+def test_lone_surrogates_move_too(tableless: str, sqlite_url: str) -> None:
+    with TokenVault.open(tableless, keys=KEYS) as vault:
+        vault.store("alice", NewToken("t", expires_in=3600, profile={"odd\ud800": "\udfff"}), provider="p")
+    copied(tableless, sqlite_url)
+    with TokenVault.open(sqlite_url, keys=KEYS) as vault:
+        token = vault.get_valid("alice", provider="p")
+        assert token is not None
+        assert token.profile == {"odd\ud800": "\udfff"}
+
+
+def test_it_is_read_in_small_parts_as_in_one(tableless: str) -> None:
+    fill_all(tableless)
+    for room in Room:
+        whole = read(tableless, room)
+        assert len(whole) == EVERYTHING[room]
+        assert read(tableless, room, limit=1) == read(tableless, room, limit=2) == whole
+
+
+def test_another_reader_goes_on_behind_any_row(tableless: str) -> None:
+    fill_all(tableless)
+    for room in Room:
+        whole = read(tableless, room)
+        backend = opened(tableless)
+        assert backend.transfer is not None
+        try:
+            for number, row in enumerate(whole, 1):
+                assert run(backend.transfer.read_rows(room, after=row, limit=100)) == whole[number:]
+        finally:
+            run(backend.health.close())
+
+
+def test_a_copy_out_of_it_goes_on_and_repeats(tableless: str, sqlite_url: str) -> None:
+    fill_all(tableless)
+    with pytest.raises(Interrupted):
+        copied(tableless, sqlite_url, batches=6)  # all but the heads
+    found = copied(tableless, sqlite_url)
+    assert [room for room, result in found.items() if result.added] == [Room.HEADS]
+    assert sum(result.added for result in copied(tableless, sqlite_url).values()) == 0
+
+
+def test_the_command_moves_it_both_ways(
+    sqlite_url: str, tableless: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(sqlite_url)
+    for source, target in ((sqlite_url, tableless), (tableless, f"sqlite:///{tmp_path}/back.db")):
+        with pytest.raises(SystemExit) as ended:
+            main(["db", "copy", "--from", source, "--to", target])
+        assert ended.value.code == exits.OK
+        assert "audit_head" in capsys.readouterr().out

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from store_copies import (
     EVERYTHING,
     HOUR,
     KEYS,
-    Interrupted,
     check_that_programs_go_on,
     copied,
     digests,
@@ -31,7 +28,6 @@ from store_copies import (
 )
 from tokenkeep import NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
-from tokenkeep.cli import exits, main
 from tokenkeep.errors import StoreError
 from tokenkeep.ports import Room
 from tokenkeep.stores.mongo.documents import key_of, parts_of
@@ -111,14 +107,6 @@ def test_a_lease_that_failed_and_a_step_are_the_same_there(
     assert timedelta(days=6) < days < timedelta(days=8)
 
 
-def test_mongo_is_read_in_small_parts_as_in_one(mongo_url: str) -> None:
-    fill_all(mongo_url)
-    for room in Room:
-        whole = read(mongo_url, room)
-        assert len(whole) == EVERYTHING[room]
-        assert read(mongo_url, room, limit=1) == read(mongo_url, room, limit=2) == whole
-
-
 def give_new_ids(documents: Database[dict[str, Any]]) -> None:
     """ObjectIds against the order of the chains, as of programs whose clocks differ."""
     audit = documents["tokenkeep_audit"]
@@ -186,15 +174,6 @@ def test_an_event_that_was_put_in_does_not_become_an_old_one(mongo_url: str, sql
         copied(mongo_url, sqlite_url)
 
 
-def test_a_copy_out_of_mongo_goes_on_and_repeats(mongo_url: str, sqlite_url: str) -> None:
-    fill_all(mongo_url)
-    with pytest.raises(Interrupted):
-        copied(mongo_url, sqlite_url, batches=6)  # all but the heads
-    found = copied(mongo_url, sqlite_url)
-    assert [room for room, result in found.items() if result.added] == [Room.HEADS]
-    assert sum(result.added for result in copied(mongo_url, sqlite_url).values()) == 0
-
-
 def test_history_keeps_no_secret_but_says_which_key_it_had(
     mongo_url: str, sqlite_url: str, documents: Database[dict[str, Any]]
 ) -> None:
@@ -222,17 +201,6 @@ def test_documents_that_were_copied_look_like_those_that_mongo_wrote(
 def shapes(documents: Database[dict[str, Any]], name: str) -> set[frozenset[str]]:
     nothing = {"generation"}  # an access token of a family has none, which is said or not
     return {frozenset(document) - nothing for document in documents[f"tokenkeep_{name}"].find()}
-
-
-def test_lone_surrogates_move_too(mongo_url: str, sqlite_url: str) -> None:
-    with TokenVault.open(mongo_url, keys=KEYS) as vault:
-        vault.store("alice", NewToken("t", expires_in=3600, profile={"odd\ud800": "\udfff"}), provider="p")
-    copied(mongo_url, sqlite_url)
-    for url in (mongo_url, sqlite_url):
-        with TokenVault.open(url, keys=KEYS) as vault:
-            token = vault.get_valid("alice", provider="p")
-            assert token is not None
-            assert token.profile == {"odd\ud800": "\udfff"}
 
 
 @pytest.mark.parametrize(
@@ -268,24 +236,6 @@ def test_a_document_that_reading_on_would_pass_over_is_refused(
         copied(mongo_url, sqlite_url)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE tokenkeep_issued SET usage_count = 'many'",
-        "UPDATE tokenkeep_issued SET name = x'00'",
-        "UPDATE tokenkeep_token SET active = 2 WHERE active = 1",
-        "UPDATE tokenkeep_token SET profile = '[]'",
-        "UPDATE tokenkeep_audit SET actor = x'00'",
-    ],
-)
-def test_a_row_that_was_edited_by_hand_is_refused(mongo_url: str, sqlite_url: str, tmp_path: Path, change: str) -> None:
-    fill(sqlite_url)
-    with closing(sqlite3.connect(tmp_path / "tokens.db")) as connection, connection:
-        connection.execute(change)
-    with pytest.raises(StoreError, match="in the source holds what tokenkeep never wrote"):
-        copied(sqlite_url, mongo_url)
-
-
 @pytest.mark.parametrize("names", [(), ("",), ("a", "b"), ("7:x", ":"), ("é\x00", "", "3:")])
 def test_joined_names_come_apart_again(names: tuple[str, ...]) -> None:
     assert tuple(parts_of(key_of(*names))) == names
@@ -301,10 +251,3 @@ def test_a_free_mapping_is_text_that_every_database_takes() -> None:
     value = {"é": "\ud800", "nul": "\x00"}
     to_json(value).encode()
     assert from_json(to_json(value)) == value
-
-
-def test_the_command_moves_mongo(sqlite_url: str, mongo_url: str) -> None:
-    fill(sqlite_url)
-    with pytest.raises(SystemExit) as ended:
-        main(["db", "copy", "--from", sqlite_url, "--to", mongo_url])
-    assert ended.value.code == exits.OK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +18,6 @@ from store_copies import (
     EVERYTHING,
     HOUR,
     KEYS,
-    Interrupted,
     check_that_programs_go_on,
     copied,
     digests,
@@ -29,9 +27,8 @@ from store_copies import (
     opened,
     read,
 )
-from tokenkeep import NewToken, TokenIssuer, TokenVault
+from tokenkeep import TokenIssuer, TokenVault
 from tokenkeep._stepping import run
-from tokenkeep.cli import exits, main
 from tokenkeep.errors import StoreError
 from tokenkeep.ports import Room
 from tokenkeep.stores.redis.store.names import Names, Whose
@@ -127,36 +124,6 @@ def test_a_refresh_token_is_traded_once_whichever_side_of_the_copy(sqlite_url: s
         assert issuer.verify(second.token or "") is None
 
 
-def test_redis_is_read_in_small_parts_as_in_one(redis_url: str) -> None:
-    fill_all(redis_url)
-    for room in Room:
-        whole = read(redis_url, room)
-        assert len(whole) == EVERYTHING[room]
-        assert read(redis_url, room, limit=1) == read(redis_url, room, limit=2) == whole
-
-
-def test_another_reader_goes_on_behind_any_row(redis_url: str) -> None:
-    fill_all(redis_url)
-    for room in Room:
-        whole = read(redis_url, room)
-        backend = opened(redis_url)
-        assert backend.transfer is not None
-        try:
-            for number, row in enumerate(whole, 1):
-                assert run(backend.transfer.read_rows(room, after=row, limit=100)) == whole[number:]
-        finally:
-            run(backend.health.close())
-
-
-def test_a_copy_out_of_redis_goes_on_and_repeats(redis_url: str, sqlite_url: str) -> None:
-    fill_all(redis_url)
-    with pytest.raises(Interrupted):
-        copied(redis_url, sqlite_url, batches=6)  # all but the heads
-    found = copied(redis_url, sqlite_url)
-    assert [room for room, result in found.items() if result.added] == [Room.HEADS]
-    assert sum(result.added for result in copied(redis_url, sqlite_url).values()) == 0
-
-
 def test_the_history_of_redis_says_which_key_it_had(redis_url: str, sqlite_url: str) -> None:
     fill_all(redis_url)
     copied(redis_url, sqlite_url)
@@ -222,42 +189,3 @@ def test_a_token_that_was_put_under_another_user_is_refused(redis_url: str, sqli
     client.rename(NAMES.history(ALICE), NAMES.history(BOB))
     with pytest.raises(StoreError, match="a value is damaged"):
         copied(redis_url, sqlite_url)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE tokenkeep_issued SET usage_count = 'many'",
-        "UPDATE tokenkeep_issued SET name = x'00'",
-        "UPDATE tokenkeep_token SET active = 2 WHERE active = 1",
-        "UPDATE tokenkeep_token SET profile = '[]'",
-        "UPDATE tokenkeep_audit SET actor = x'00'",
-    ],
-)
-def test_a_row_that_was_edited_by_hand_is_refused(redis_url: str, sqlite_url: str, tmp_path: Path, change: str) -> None:
-    fill(sqlite_url)
-    with closing(sqlite3.connect(tmp_path / "tokens.db")) as connection, connection:
-        connection.execute(change)
-    with pytest.raises(StoreError, match="in the source holds what tokenkeep never wrote"):
-        copied(sqlite_url, redis_url)
-
-
-def test_lone_surrogates_move_too(redis_url: str, sqlite_url: str) -> None:
-    with TokenVault.open(redis_url, keys=KEYS) as vault:
-        vault.store("alice", NewToken("t", expires_in=3600, profile={"odd\ud800": "\udfff"}), provider="p")
-    copied(redis_url, sqlite_url)
-    with TokenVault.open(sqlite_url, keys=KEYS) as vault:
-        token = vault.get_valid("alice", provider="p")
-        assert token is not None
-        assert token.profile == {"odd\ud800": "\udfff"}
-
-
-def test_the_command_moves_redis_both_ways(
-    sqlite_url: str, redis_url: str, mongo_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fill(sqlite_url)
-    for source, target in ((sqlite_url, redis_url), (redis_url, mongo_url)):
-        with pytest.raises(SystemExit) as ended:
-            main(["db", "copy", "--from", source, "--to", target])
-        assert ended.value.code == exits.OK
-        assert "audit_head" in capsys.readouterr().out
