@@ -11,9 +11,27 @@ from pathlib import Path
 import pytest
 
 from one_face import OnTheAsyncFace, OnTheSyncFace
+from servers.common import Database
+from servers.mariadb import MariaDB
+from servers.postgres import Postgres
 from servers.redis_groups import Cluster, Watched
+from sql_emptying import used_in_mariadb, used_in_postgres
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableVaultConformance
+
+
+@pytest.fixture(scope="module")
+def postgres_database(postgres_server: Postgres) -> Iterator[Database]:
+    database = postgres_server.database()
+    yield database
+    postgres_server.drop(database)
+
+
+@pytest.fixture(scope="module")
+def mariadb_database(mariadb_server: MariaDB) -> Iterator[Database]:
+    database = mariadb_server.database()
+    yield database
+    mariadb_server.drop(database)
 
 
 class Behind(DurableVaultConformance):
@@ -34,19 +52,19 @@ class TestSqliteBehindRedis(Behind):
         return f"sqlite:///{tmp_path}/tokens.db"
 
 
-class TestPostgresBehindRedis(Behind):
+class TestPostgresBehindRedis(OnTheAsyncFace, Behind):
     @pytest.fixture
-    def url(self, postgres_url: str) -> str:
-        return postgres_url
+    def url(self, postgres_server: Postgres, postgres_database: Database) -> Iterator[str]:
+        yield from used_in_postgres(postgres_server, postgres_database)
 
 
-class TestMariaDBBehindRedis(OnTheAsyncFace, Behind):
+class TestMariaDBBehindRedis(OnTheSyncFace, Behind):
     @pytest.fixture
-    def url(self, mariadb_url: str) -> str:
-        return mariadb_url
+    def url(self, mariadb_server: MariaDB, mariadb_database: Database) -> Iterator[str]:
+        yield from used_in_mariadb(mariadb_server, mariadb_database)
 
 
-class TestMongoBehindRedis(OnTheSyncFace, Behind):
+class TestMongoBehindRedis(OnTheAsyncFace, Behind):
     @pytest.fixture
     def url(self, mongo_url: str) -> str:
         return mongo_url
@@ -71,7 +89,7 @@ class TestSqliteBehindACluster(Behind):
         return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"
 
 
-class TestSqliteBehindSentinels(Behind):
+class TestSqliteBehindSentinels(OnTheSyncFace, Behind):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"
