@@ -54,11 +54,15 @@ LEAVES: Final = (
     "fastapi",
     "fastapi_users",
     "httpx",
+    "metrics",
     "service",
     "sqlalchemy",
     "upstox_storage",
 )
-"""They may import everything, and nobody imports them but they themselves."""
+"""They may import everything, and nobody imports them but they themselves, and who is built on them."""
+
+BUILT_ON: Final = {"service": ("fastapi", "metrics"), "cli": ("service",)}
+"""The leaves that stand on other leaves: the service is an application of ours, and the command starts it."""
 
 CRYPTOGRAPHY: Final = ("sealing", "keyring", "keyfile", "digest", "marked")
 """On the third floor the services do not know these: a sealer is handed to them as a port."""
@@ -198,7 +202,7 @@ def test_nobody_imports_a_leaf() -> None:
     broken = [
         f"{importer} imports {target}"
         for importer, target in arrows()
-        if room(target) in LEAVES and room(importer) != room(target)
+        if room(target) in LEAVES and room(target) not in (room(importer), *BUILT_ON.get(room(importer), ()))
     ]
     assert not sorted(broken)
 

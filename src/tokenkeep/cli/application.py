@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tokenkeep.cli import auditing, db, exits, keys, reports, tokens, upkeep
+from tokenkeep.cli import auditing, callers, db, exits, keys, reports, serving, tokens, upkeep
 from tokenkeep.cli.demo.command import demo
 from tokenkeep.cli.importing import import_file
 from tokenkeep.cli.screen import Screen
@@ -33,6 +33,7 @@ def _app() -> typer.Typer:
         ("revoke", tokens.revoke),
         ("purge", upkeep.purge),
         ("status", reports.status),
+        ("serve", serving.serve),
     ):
         made.command(name)(function)
     ring = typer.Typer(help="The keys that seal the tokens.", **plain)  # type: ignore[arg-type]
@@ -40,6 +41,7 @@ def _app() -> typer.Typer:
         ring.command(name)(function)
     made.add_typer(ring, name="keys")
     made.add_typer(db.group(plain), name="db")
+    made.add_typer(callers.group(plain), name="callers")
     return made
 
 

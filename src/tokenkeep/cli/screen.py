@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, override
 
 from rich.box import SIMPLE_HEAD
@@ -93,6 +94,13 @@ class Screen:
             self.err.print(Text(wording.clean(sentence), "yellow"))
         else:
             self._raw_error(wording.clean(sentence))
+
+    def log(self, at: datetime, level: str, source: str, sentence: str) -> None:
+        """Write a line of a log, on stderr; its time is UTC."""
+        if self.json:
+            self._raw_error(wording.as_json({"at": at, "level": level, "source": source, "message": sentence}))
+            return
+        self._raw_error(wording.clean(f"{at:%Y-%m-%d %H:%M:%S}Z {level} {source}: {sentence}"))
 
     def fail(self, error: BaseException, *, debug: bool = False) -> int:
         """Tell of an error in one sentence, or with `--json` as an object, on stderr; return the exit code."""

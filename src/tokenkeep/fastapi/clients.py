@@ -46,7 +46,7 @@ class Clients(SecurityBase):
 
     async def __call__(self, request: Request) -> str:
         """Return the client's id."""
-        client, secret = _credentials(request.headers.getlist("authorization"))
+        client, secret = basic_credentials(request.headers.getlist("authorization"))
         known = self._digests.get(client)
         same = compare_digest(_digest(secret), known or _NOBODY)
         if known is None or not same:
@@ -54,8 +54,8 @@ class Clients(SecurityBase):
         return client
 
 
-def _credentials(headers: list[str]) -> tuple[str, str]:
-    """Return id and secret; empty ones, which nobody has, when there are none."""
+def basic_credentials(headers: list[str]) -> tuple[str, str]:
+    """Return id and secret out of `Authorization` headers; empty ones, which nobody has, when there are none."""
     if len(headers) != 1 or len(headers[0]) > _LONGEST_HEADER:
         return "", ""
     scheme, _, encoded = headers[0].partition(" ")

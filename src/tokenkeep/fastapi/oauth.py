@@ -1,14 +1,13 @@
 """Introspection (RFC 7662) and revocation (RFC 7009) for other programs."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from tokenkeep.api import AsyncTokenIssuer
 from tokenkeep.digest import parse_public_id
 from tokenkeep.errors import TokenKeepError
 from tokenkeep.fastapi.answers import NO_STORE
@@ -41,6 +40,16 @@ _OPENAPI: Final[dict[str, Any]] = {
 type MaySee = Callable[[str, IssuedToken], bool]
 
 
+class Verifies(Protocol):
+    """What the routes ask of an issuer: an `AsyncTokenIssuer`, or what stands around one."""
+
+    async def verify(self, token: str) -> IssuedToken | None:
+        """Return whose token it is; `None` when it is not good."""
+
+    async def revoke(self, token: str) -> bool:
+        """End a token."""
+
+
 class Introspection(BaseModel):
     """What a token stands for; of one that is not active, nothing else is said (RFC 7662 section 2.2)."""
 
@@ -53,7 +62,7 @@ class Introspection(BaseModel):
 
 
 def oauth_router(
-    issuer: AsyncTokenIssuer,
+    issuer: Verifies,
     caller: Callable[..., Any],
     *,
     prefix: str = "/oauth",
@@ -96,14 +105,14 @@ def oauth_router(
     return router
 
 
-async def _verified(issuer: AsyncTokenIssuer, token: str) -> IssuedToken | None:
+async def _verified(issuer: Verifies, token: str) -> IssuedToken | None:
     try:
         return await issuer.verify(token)
     except TokenKeepError:
         raise OAuthRefusal(503, "temporarily_unavailable") from None
 
 
-async def _revoked(issuer: AsyncTokenIssuer, token: str) -> None:
+async def _revoked(issuer: Verifies, token: str) -> None:
     try:
         await issuer.revoke(token)
     except TokenKeepError:

@@ -67,14 +67,15 @@ class ProviderToken:
             raise
         except TokenKeepError as error:
             _LOG.warning("no provider token: %s", error)
-            raise _answer(error) from None
+            raise provider_trouble(error) from None
 
 
 def _own_user_id(who: IssuedToken) -> str:
     return who.user_id
 
 
-def _answer(error: TokenKeepError) -> HTTPException:
+def provider_trouble(error: TokenKeepError) -> HTTPException:
+    """Return the answer to a request that got no token; it holds no word of the provider's."""
     if isinstance(error, ProviderRejected):
         return HTTPException(502, REJECTED)
     if isinstance(error, AcquireInDoubt):
