@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tokenkeep.testing.plugin", "servers_plugin"]
+pytest_plugins = ["tokenkeep.testing.plugin", "servers_plugin", "browser_plugin"]
 
 OPEN_FILES = Path("/proc/self/fd")
 

@@ -29,6 +29,10 @@ GRANTED: Final = "granted"
 REJECTED: Final = "rejected"
 UNAVAILABLE: Final = "unavailable"
 IN_DOUBT: Final = "in_doubt"
+OUTCOMES: Final = (GRANTED, REJECTED, UNAVAILABLE, IN_DOUBT)
+
+GOOD: Final = "good"
+BAD: Final = "bad"
 
 _LOGIN_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80)
 """A login at Upstox takes six seconds, and may wait for a one-time code before."""
@@ -54,6 +58,8 @@ class Metrics:
             "token_wait", "How long callers waited who found no token at hand.", _LOGIN_SECONDS, "provider"
         )
         self._verifications = self._counter("verifications", "Issued tokens that were asked about.", "outcome")
+        for outcome in (GOOD, BAD):
+            self._verifications.labels(outcome)
         self._requests = self._counter("http_requests", "Requests, by route.", "route", "status")
         self._request = self._histogram("http_request_duration", "How long an answer took.", _ANSWER_SECONDS, "route")
         self._up = self._gauge("store_up", "1 while the store answers, else 0.")
@@ -79,6 +85,8 @@ class Metrics:
 
     def measured(self, provider: Provider) -> Provider:
         """Return the provider with its calls counted and timed; hand this one to the vault."""
+        for outcome in OUTCOMES:  # from zero on, for what is born as one never rises
+            self._logins.labels(provider.name, outcome)
         return _Measured(provider, self)
 
     def logged_in(self, provider: str, outcome: str, seconds: float) -> None:
@@ -96,7 +104,7 @@ class Metrics:
 
     def verified(self, found: IssuedToken | None) -> None:
         """An issuer was asked about a token; `None`: it is not good."""
-        self._verifications.labels("bad" if found is None else "good").inc()
+        self._verifications.labels(BAD if found is None else GOOD).inc()
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """A request was answered; a route is a template, never a path."""

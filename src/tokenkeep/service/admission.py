@@ -17,6 +17,7 @@ from tokenkeep.fastapi.oauth_answers import OAuthRefusal
 from tokenkeep.model import IssuedToken
 from tokenkeep.service import callers
 from tokenkeep.service.edge import CALLER
+from tokenkeep.service.lately import Lately
 
 REALM: Final = "tokenkeep"
 
@@ -40,6 +41,7 @@ class Admission:
 
     def __init__(self, issuer: AsyncTokenIssuer) -> None:
         self._bearer = Bearer(issuer, realm=REALM)
+        self._lately = Lately(self._bearer)
 
     @property
     def caller(self) -> Admitted:
@@ -47,8 +49,7 @@ class Admission:
         bearer = self._bearer
 
         async def caller(request: Request, who: Annotated[IssuedToken, Depends(bearer)]) -> IssuedToken:
-            _noted(request, who)
-            return who
+            return _noted(request, who)
 
         return caller
 
@@ -56,9 +57,21 @@ class Admission:
         """Let callers do what concerns no account."""
 
         async def admitted(who: Annotated[IssuedToken, Depends(self.caller)]) -> IssuedToken:
-            if not callers.may(who, action):
-                raise answers.insufficient_scope(REALM, [action])
-            return who
+            return _granted(who, action)
+
+        return admitted
+
+    def even_without_store(self, action: str) -> Admitted:
+        """Let callers do it too while the store cannot be asked, if they were known a moment ago."""
+
+        async def admitted(request: Request) -> IssuedToken:
+            brought = self._bearer.presented(request)
+            if brought is None:
+                raise answers.unauthenticated(REALM)
+            who = await self._lately.verified(brought.token)
+            if who is None:
+                raise answers.invalid_token(REALM)
+            return _granted(_noted(request, who), action)
 
         return admitted
 
@@ -77,7 +90,7 @@ class Admission:
         """Return the caller of a request with a bearer token; `None` for nobody."""
         brought = self._bearer.presented(request)
         who = None if brought is None else await self._bearer.verified(brought.token)
-        return _noted(request, who)
+        return None if who is None else _noted(request, who)
 
     async def by_password(self, request: Request) -> IssuedToken | None:
         """Return the caller of a request that brings name and token by HTTP Basic; `None` for nobody."""
@@ -110,10 +123,15 @@ class OAuthCaller(SecurityBase):
         return who
 
 
-def _noted(request: Request, who: IssuedToken | None) -> IssuedToken | None:
+def _noted(request: Request, who: IssuedToken) -> IssuedToken:
     """Let the access log know who asked."""
-    if who is not None:
-        setattr(request.state, CALLER, who.name)
+    setattr(request.state, CALLER, who.name)
+    return who
+
+
+def _granted(who: IssuedToken, action: str) -> IssuedToken:
+    if not callers.may(who, action):
+        raise answers.insufficient_scope(REALM, [action])
     return who
 
 

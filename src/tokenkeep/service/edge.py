@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 from traceback import extract_tb
-from typing import Any, Final
+from typing import Final
 
+from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +17,8 @@ from tokenkeep.service.problems import UNSERVED, Problem
 
 LONGEST_BODY: Final = 16 * 1024
 """Bytes; no request of ours has so many."""
+
+_DIGITS: Final = 9
 
 CALLER: Final = "caller"
 """The key in the state of a request under which its caller's name is put, for the access log."""
@@ -65,7 +68,7 @@ class Edge:
     async def _served(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         bounded = _Bounded(scope, receive)
         try:
-            if bounded.announced > LONGEST_BODY:
+            if bounded.too_long:
                 raise _TooLong  # noqa: TRY301  # the same end as a body that was not announced
             await self._app(scope, bounded, answer)
         except _TooLong:
@@ -75,11 +78,12 @@ class Edge:
             await answer.otherwise(Problem(500, UNSERVED), scope, receive)
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        path = getattr(scope.get("route"), "path_format", None)
-        route = _NOWHERE if path is None else f"{scope['method']} {path}"
-        self._metrics.answered(route, status, seconds)
+        method, route = scope["method"], scope.get("route")
+        known, asked = _NOWHERE, _NOWHERE
+        if isinstance(route, APIRoute) and method in (route.methods or ()):  # other words may say anything
+            known, asked = f"{method} {route.path_format}", f"{method} {scope['path']}"
+        self._metrics.answered(known, status, seconds)
         caller = scope["state"].get(CALLER, _NOWHERE)
-        asked = _NOWHERE if path is None else f"{scope['method']} {scope['path']}"  # elsewhere it may say anything
         _ACCESS.info("%r %s %d %.0f ms", caller, asked, status, seconds * 1000)
 
 
@@ -111,8 +115,8 @@ class _Bounded:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
         self._left = LONGEST_BODY
-        length: Any = dict(scope["headers"]).get(b"content-length", b"0")
-        self.announced = int(length) if length.isdigit() else 0
+        length: bytes = dict(scope["headers"]).get(b"content-length", b"0")
+        self.too_long = len(length) > _DIGITS or (length.isdigit() and int(length) > LONGEST_BODY)
 
     async def __call__(self) -> Message:
         message = await self._receive()

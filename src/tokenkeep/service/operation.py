@@ -112,7 +112,7 @@ class Operation:
                 "warnings": found.warnings,
             }
 
-        @router.get("/metrics", dependencies=[Depends(self._admission.to(callers.METRICS))])
+        @router.get("/metrics", dependencies=[Depends(self._admission.even_without_store(callers.METRICS))])
         async def metrics() -> Response:
             """Return the numbers in Prometheus' text format. What cannot be read of the store is left out."""
             up = await self._pulse.beats()
