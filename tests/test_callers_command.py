@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tokenkeep import IssuedToken
+from tokenkeep import IssuedToken, TokenIssuer
 from tokenkeep.cli import exits, main
 from tokenkeep.service.callers import KEPT_UNDER, open_callers
 from tokenkeep.testing import Canary
@@ -100,8 +100,22 @@ def test_a_caller_that_makes_no_sense_is_not_made(run: Run, arguments: tuple[str
     assert (result.code in {exits.FAILED, exits.USAGE}, result.out) == (True, "")
 
 
-def test_an_application_cannot_see_callers_among_its_users(run: Run, tmp_path: Path) -> None:
+def test_one_token_of_a_caller_is_ended_by_its_id(run: Run, tmp_path: Path) -> None:
+    old = run("add", "bot", "--scope", "status").out.strip()
+    caller = known(tmp_path, old)
+    new = run("add", "bot", "--scope", "status").out.strip()
+    assert caller is not None
+    run("revoke", caller.id)
+    assert [known(tmp_path, token) is None for token in (old, new)] == [True, False]
+
+
+def test_an_application_does_not_see_callers_among_its_users(run: Run, tmp_path: Path) -> None:
     run("add", "bot", "--scope", "*")
-    with open_callers(f"sqlite:///{tmp_path}/t.db", "default") as issuer:
-        assert len(issuer.tokens(KEPT_UNDER)) == 1
+    with TokenIssuer.open(f"sqlite:///{tmp_path}/t.db", lifetime=timedelta(hours=1)) as issuer:
+        assert issuer.tokens(KEPT_UNDER) == []
+        assert issuer.revoke_all(KEPT_UNDER) == 0
+    assert "bot" in run("list").out
+
+
+def test_a_database_that_is_not_there_has_no_callers(run: Run, tmp_path: Path) -> None:
     assert "there is no database" in run("list", "--url", f"sqlite:///{tmp_path}/other.db").err

@@ -112,7 +112,12 @@ async def test_no_route_makes_or_changes_a_token_of_a_caller_or_of_the_applicati
     async with service.asking("*") as http:
         before = (await service.callers.tokens(callers.KEPT_UNDER), await service.issued.tokens("alice"))
         for method, path in asked(inside(service)):
-            for extra in ({"json": wished}, {"data": wished | {"token": "nonsense"}}, {"params": wished}):
+            ways: list[dict[str, Any]] = [
+                {"json": wished},
+                {"data": wished | {"token": "nonsense"}},
+                {"params": wished},
+            ]
+            for extra in ways:
                 assert (await http.request(method, path, **extra)).status_code < 500
         after = (await service.callers.tokens(callers.KEPT_UNDER), await service.issued.tokens("alice"))
     assert [[(token.id, token.scopes, token.expires_at) for token in tokens] for tokens in before] == [

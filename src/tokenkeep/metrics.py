@@ -10,13 +10,13 @@ No label names a user, and each takes few values: a provider that is registered,
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from inspect import isawaitable
 from typing import Final
 
 try:
-    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 except ModuleNotFoundError as error:
     msg = 'tokenkeep.metrics needs prometheus-client: pip install "tokenkeep[service]"'
     raise ModuleNotFoundError(msg, name=error.name) from None
@@ -79,7 +79,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(_WithoutBirths(self.registry))  # type: ignore[arg-type]  # it only collects
 
     # --- what is told ---
 
@@ -128,6 +128,18 @@ class Metrics:
             self._accounts.labels(provider, "missing").set(len(spans) - len(valid))
             if valid:
                 self._left.labels(provider).set(min(valid))
+
+
+class _WithoutBirths:
+    """A registry without the times at which its series began: nothing reads them in this format."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
 
 
 class _Measured:

@@ -76,10 +76,14 @@ def listed(session: Session) -> None:
 
 
 @command
-def revoke(session: Session, name: Name) -> int:
-    """End every token of a caller. The service refuses it from the next request on."""
+def revoke(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="a caller's name, or the id of one token", show_default=False)],
+) -> int:
+    """End every token of a caller, or one of them. The service refuses it from the next request on."""
     with _opened(session) as issuer:
-        ended = sum(issuer.revoke(caller) for caller in issuer.tokens(KEPT_UNDER) if caller.name == name)
+        meant = [caller for caller in issuer.tokens(KEPT_UNDER) if name in (caller.name, caller.id)]
+        ended = sum(issuer.revoke(caller) for caller in meant)
     if not ended:
         session.screen.refuse("NoToken", f"there is no caller {name!r}", exits.NOTHING)
         return exits.NOTHING
