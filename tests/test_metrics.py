@@ -117,6 +117,9 @@ async def test_a_missing_token_of_a_watched_account_shows_and_so_does_the_end_of
     assert value(numbers, "accounts", **BROKER, state="valid") == 2
     assert value(numbers, "accounts", **BROKER, state="missing") == 0
     assert value(numbers, "token_seconds_left", **BROKER) == 50 * 60
+    await service.vault.store(
+        "bob", NewToken("x", kind="extended", expires_in=36000), provider="broker"
+    )  # is no access
     fake_clock.advance(timedelta(minutes=55))
     await scraped(service)
     assert value(numbers, "accounts", **BROKER, state="valid") == 1

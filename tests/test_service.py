@@ -12,14 +12,17 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
-from fastapi_apps import plain
+from fastapi_apps import SITE, plain
 from service_apps import Service, basic, in_process, token_of
 from tokenkeep import AsyncTokenIssuer, NewToken
 from tokenkeep.errors import ConfigurationError
+from tokenkeep.metrics import Metrics
 from tokenkeep.service import callers
 from tokenkeep.service.application import OPEN
-from tokenkeep.service.edge import LONGEST_BODY
+from tokenkeep.service.edge import LONGEST_BODY, Edge
 from tokenkeep.testing import FakeClock
 
 ALICE = "/accounts/broker/alice"
@@ -344,6 +347,26 @@ async def test_a_body_that_is_too_long_is_not_read(service: Service) -> None:
         assert (await http.post("/oauth/introspect", content=endless())).status_code == 400
     assert (announced.status_code, absurd.status_code) == (413, 413)
     assert read <= LONGEST_BODY + 1024
+
+
+async def test_a_body_that_goes_on_past_the_bound_is_cut_off_for_any_application() -> None:
+    taken = 0
+
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal taken
+        while (message := await receive()).get("more_body"):
+            taken += len(message["body"])
+        await PlainTextResponse("read")(scope, receive, send)
+
+    async def chunks(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 1024
+
+    transport = httpx.ASGITransport(app=Edge(reading, Metrics()))
+    async with httpx.AsyncClient(transport=transport, base_url=SITE) as http:
+        answers = [await http.post("/", content=chunks(count)) for count in (16, 17, 1000)]
+    assert [answer.status_code for answer in answers] == [200, 413, 413]
+    assert taken <= 3 * LONGEST_BODY
 
 
 @pytest.mark.requirement("G4")

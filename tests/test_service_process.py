@@ -22,8 +22,11 @@ from servers.proxy import FaultProxy
 from service_apps import basic, serving
 from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep.cli import exits, main
+from tokenkeep.cli.accounts import login_of
+from tokenkeep.errors import ConfigurationError, ProviderRejected
 from tokenkeep.providers.upstox import UpstoxProvider
 from tokenkeep.service.callers import KEPT_UNDER, open_callers
+from tokenkeep.service.running import Address
 from tokenkeep.testing import Canary
 from tokenkeep.testing.upstox import Faults, LocalAccount, LocalUpstox, Step
 
@@ -124,7 +127,7 @@ def test_a_login_under_way_is_finished_and_uses_are_written_before_the_service_e
                 assert service.process.poll() is None
                 go_on.set()
                 asking.join(60)
-            assert service.process.wait(60) == 0
+            assert service.process.wait(60) == -signal.SIGTERM
     assert [answer.status_code for answer in answers] == [200]
     with TokenVault.open(url) as vault:
         [info] = vault.history("alice", provider="upstox")
@@ -203,9 +206,21 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "tokens.example.org"])  # noqa: S104
-def test_it_refuses_to_send_tokens_over_a_network_in_clear(refused: Run, host: str) -> None:
-    caller("sqlite:///tokens.db", "*")
-    assert "tokens would cross the network in clear" in refused("--host", host)
+def test_it_refuses_to_send_tokens_over_a_network_in_clear(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="tokens would cross the network in clear"):
+        Address(host=host, port=8000)
+    assert (
+        Address(host=host, port=8000, behind_proxy=True).url(80) == f"http://{f'[{host}]' if ':' in host else host}:80"
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_on_this_machine_alone_it_serves_in_clear(host: str) -> None:
+    assert Address(host=host, port=8000).url(8000).startswith("http://")
+
+
+def test_on_a_network_the_command_does_not_start(refused: Run) -> None:
+    assert "--behind-proxy" in refused("--host", "0.0.0.0")  # noqa: S104
 
 
 def test_it_refuses_files_of_tls_that_are_none(refused: Run, tmp_path: Path) -> None:
@@ -234,12 +249,11 @@ def test_an_account_that_is_not_in_the_environment_is_said(refused: Run) -> None
     assert "UPSTOX_USERNAME" in refused("--account", "alice")
 
 
-def test_the_account_in_the_environment_is_one_users(account: LocalAccount) -> None:
-    from tokenkeep.cli.accounts import login_of  # noqa: PLC0415
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in account.environment().items():
-            patch.setenv(name, value)
-        provider = login_of("upstox", "alice")
+def test_the_account_in_the_environment_is_one_users(account: LocalAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in account.environment().items():
+        monkeypatch.setenv(name, value)
+    provider = login_of("upstox", "alice")
     assert isinstance(provider, UpstoxProvider)
+    with pytest.raises(ProviderRejected):
+        provider.code_window("bob")
     assert provider.code_window("alice").account.endswith(account.username)

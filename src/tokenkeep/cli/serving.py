@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ from typing import Annotated, Final, override
 import typer
 
 from tokenkeep.api import AsyncTokenIssuer, AsyncTokenVault
-from tokenkeep.cli import accounts, exits
+from tokenkeep.cli import accounts
 from tokenkeep.cli.moments import span
 from tokenkeep.cli.screen import Screen
 from tokenkeep.cli.session import Session, command
@@ -48,7 +47,7 @@ def serve(  # noqa: PLR0913  # one argument an option
     issued_idle: Annotated[
         str | None, typer.Option(help="the idle time of those tokens, as the application has it", show_default=False)
     ] = None,
-) -> int:
+) -> None:
     """Serve tokens over HTTP to the callers that `tokenkeep callers` knows, until SIGTERM or Ctrl-C."""
     from tokenkeep.service import running  # noqa: PLC0415  # FastAPI is loaded by those who serve, and its like
 
@@ -71,8 +70,7 @@ def serve(  # noqa: PLR0913  # one argument an option
     app = running.application(vault, callers, issued=issued, metrics=metrics, watched=watched)
     with _logged(session.screen):
         opened = (vault, callers) if issued is None else (vault, callers, issued)
-        ended = running.serve(app, address, opened=opened)
-    return exits.INTERRUPTED if ended == signal.SIGINT else exits.OK
+        running.serve(app, address, opened=opened)
 
 
 def _issued(session: Session, prefix: str, idle: timedelta | None) -> AsyncTokenIssuer:

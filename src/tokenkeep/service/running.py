@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -106,10 +105,10 @@ class Address:
         return f"{'http' if self.certificate is None else 'https'}://{host}:{port}"
 
 
-def serve(app: ASGIApp, address: Address, *, opened: Sequence[AbstractAsyncContextManager[Any]]) -> int | None:
-    """Serve until SIGTERM or Ctrl-C, and return the number of the signal.
+def serve(app: ASGIApp, address: Address, *, opened: Sequence[AbstractAsyncContextManager[Any]]) -> None:
+    """Serve until a signal ends the process, as uvicorn does: SIGTERM, or Ctrl-C, which is `KeyboardInterrupt`.
 
-    Requests under way are answered, logins finish, and the uses that were counted are written.
+    Before, requests under way are answered, logins finish, and the uses that were counted are written.
 
     Args:
         app: made by `application`.
@@ -121,19 +120,16 @@ def serve(app: ASGIApp, address: Address, *, opened: Sequence[AbstractAsyncConte
         TokenKeepError: one of them cannot be opened.
     """
     address.check_tls()
-    return asyncio.run(_serve(app, address, opened))
+    asyncio.run(_serve(app, address, opened))
 
 
-async def _serve(app: ASGIApp, address: Address, opened: Sequence[AbstractAsyncContextManager[Any]]) -> int | None:
+async def _serve(app: ASGIApp, address: Address, opened: Sequence[AbstractAsyncContextManager[Any]]) -> None:
     async with AsyncExitStack() as stack:
-        for one in opened:
+        for one in opened:  # the application closes them
             await stack.enter_async_context(one)
         listening = stack.enter_context(address.listening())
-        server = _Server(_config(app, address))
         _LOG.info("serving on %s", address.url(listening.getsockname()[1]))
-        with server.ended_by_signals():
-            await server.serve([listening])
-        return server.signal
+        await uvicorn.Server(_config(app, address)).serve([listening])
 
 
 def _config(app: ASGIApp, address: Address) -> uvicorn.Config:
@@ -152,32 +148,6 @@ def _config(app: ASGIApp, address: Address) -> uvicorn.Config:
         h11_max_incomplete_event_size=LONGEST_HEAD,
         timeout_graceful_shutdown=GRACE,
     )
-
-
-class _Server(uvicorn.Server):
-    """Ends by signals, and returns afterwards: uvicorn's own way kills the process before all is closed."""
-
-    signal: int | None = None
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    @contextmanager
-    def ended_by_signals(self) -> Iterator[None]:
-        """Let the first signal end it in peace, and a second one at once."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told, number)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    def _told(self, number: int) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit, self.signal = True, number
 
 
 def _loopback(host: str) -> bool:
