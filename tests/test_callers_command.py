@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,8 +86,9 @@ def test_revoking_a_caller_ends_all_its_tokens_and_nobody_elses(run: Run, tmp_pa
     [
         (("bot",), "may do nothing"),
         (("bot", "--scope", "tokens"), "no scope of the service"),
-        (("a:b", "--scope", "status"), "no colon"),
-        (("a\nb", "--scope", "status"), "printable"),
+        (("a:b", "--scope", "status"), "letters"),
+        (("a+b", "--scope", "status"), "letters"),
+        (("a\nb", "--scope", "status"), "letters"),
         (("x" * 65, "--scope", "status"), "64"),
         (("bot", "--scope", "status", "--lifetime", "soon"), "--lifetime takes a span"),
         (("bot", "--scope", "status", "--lifetime", "0d"), "--lifetime takes a span"),
@@ -119,3 +122,25 @@ def test_an_application_does_not_see_callers_among_its_users(run: Run, tmp_path:
 
 def test_a_database_that_is_not_there_has_no_callers(run: Run, tmp_path: Path) -> None:
     assert "there is no database" in run("list", "--url", f"sqlite:///{tmp_path}/other.db").err
+
+
+def test_the_command_loads_what_serves_when_it_serves() -> None:
+    script = "import sys\nimport tokenkeep.cli.application\nprint(*sys.modules)"
+    seen = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"fastapi", "starlette", "uvicorn", "prometheus_client"} & {*seen}
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "fastapi", "prometheus_client"])
+def test_without_its_extra_serving_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str
+) -> None:
+    for name in [
+        name for name in sys.modules if name.startswith(("tokenkeep.service", "tokenkeep.fastapi", "tokenkeep.metrics"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["serve"])
+    assert ended.value.code == exits.FAILED
+    assert f'({package}): pip install "tokenkeep[service]"' in capsys.readouterr().err

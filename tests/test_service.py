@@ -324,7 +324,7 @@ async def test_a_caller_asks_about_and_ends_tokens_by_password_or_as_a_bearer(se
 
 
 @pytest.mark.requirement("O2")
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/nothing"])
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/nothing", "/status/"])
 async def test_the_service_describes_itself_to_nobody(service: Service, path: str) -> None:
     async with service.asking("*") as http:
         answer = await http.get(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -17,7 +18,7 @@ from tokenkeep.service.callers import KEPT_UNDER, checked, open_callers
 
 Name = Annotated[str, typer.Argument(help="what you call the program, or the person", show_default=False)]
 
-_LONGEST: Final = 64
+_NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 def _opened(session: Session, *, create: bool = False) -> TokenIssuer:
@@ -46,8 +47,10 @@ def add(
     lifetime: Annotated[str, typer.Option(help="how long its token lives: a span such as 12h or 30d")] = "365d",
 ) -> None:
     """Make a token for a caller of the service, and print it: it is never shown again."""
-    if not name.isprintable() or not 0 < len(name) <= _LONGEST or ":" in name:
-        msg = f"a caller's name has 1 to {_LONGEST} printable characters and no colon, which HTTP Basic ends a name by"
+    if not _NAME.fullmatch(name):
+        msg = (
+            "a caller's name has 1 to 64 letters, digits and any of . _ @ -, which mean nothing to HTTP Basic or a log"
+        )
         raise ValueError(msg)
     scopes, lives = checked(scope or ()), span(lifetime, "--lifetime")
     with _opened(session, create=True) as issuer:

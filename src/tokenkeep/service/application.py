@@ -35,7 +35,7 @@ def routes(
 ) -> FastAPI:
     """Return the routes without what stands around them. It describes itself to nobody (OWASP ASVS 5.0, 13.4.5)."""
     opened = (vault, callers) if issued is None else (vault, callers, issued)
-    app = FastAPI(title="tokenkeep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan(*opened))
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan(*opened))
     answer_problems(app)
     admission, watching = Admission(callers), Watched(watched)
     app.include_router(Operation(vault, admission, metrics, watching, clock).router())
