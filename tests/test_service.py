@@ -280,6 +280,8 @@ async def test_bad_parameters_are_named_and_not_repeated(service: Service) -> No
     async with service.asking("token:broker/alice") as http:
         answer = await http.get(f"{ALICE}/token", params={"min_validity": "sesame"})
         rejecting = await http.post(f"{ALICE}/token/reject", params={"version": "sesame"})
+        odd = [{"min_validity": "nan"}, {"min_validity": "inf"}, {"min_validity": "-1"}, {"kind": ""}, {"kind": "a\0"}]
+        assert [(await http.post(f"{ALICE}/token", params=each)).status_code for each in odd] == [422] * len(odd)
     assert (answer.status_code, rejecting.status_code) == (422, 422)
     assert "min_validity" in answer.json()["detail"]
     assert "sesame" not in answer.text + rejecting.text
@@ -347,6 +349,13 @@ async def test_a_body_that_is_too_long_is_not_read(service: Service) -> None:
         assert (await http.post("/oauth/introspect", content=endless())).status_code == 400
     assert (announced.status_code, absurd.status_code) == (413, 413)
     assert read <= LONGEST_BODY + 1024
+
+
+async def test_headers_that_are_too_long_are_refused(service: Service) -> None:
+    async with service.asking("token:*") as http:
+        answers = [await http.get("/livez", headers={"X-Long": "x" * size}) for size in (15_000, 17_000)]
+        answers.append(await http.get("/livez", params={"q": "x" * 17_000}))
+    assert [answer.status_code for answer in answers] == [200, 431, 431]
 
 
 async def test_a_body_that_goes_on_past_the_bound_is_cut_off_for_any_application() -> None:

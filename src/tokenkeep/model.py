@@ -171,6 +171,15 @@ class TokenInfo:
     metadata: Mapping[str, Any]
     active: bool
 
+    @property
+    def state(self) -> str:
+        """A word for it: `active`, `rejected`, `expired`, or why it was ended."""
+        if self.active:
+            return "active"
+        if self.end_reason is not None:
+            return self.end_reason.value
+        return "rejected" if self.rejected_at is not None else "expired"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedToken:

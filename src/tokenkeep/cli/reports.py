@@ -93,19 +93,11 @@ def show_tokens(screen: Screen, infos: Sequence[TokenInfo], *, title: str = "") 
         screen.say("no tokens")
         return
     rows = [
-        (info.user_id, info.provider, info.kind, info.version, _state(info), info.created_at, info.expires_at,
+        (info.user_id, info.provider, info.kind, info.version, info.state, info.created_at, info.expires_at,
          info.usage_count)
         for info in infos
     ]  # fmt: skip
     screen.table(("user", "provider", "kind", "version", "state", "made", "expires", "uses"), rows, title=title)
-
-
-def _state(info: TokenInfo) -> str:
-    if info.active:
-        return "active"
-    if info.end_reason is not None:
-        return info.end_reason.value
-    return "rejected" if info.rejected_at is not None else "expired"
 
 
 def show_statistics(screen: Screen, figures: Statistics, *, title: str = "") -> None:

@@ -9,16 +9,13 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
 from tokenkeep import _checking
-from tokenkeep.api import AsyncTokenVault
 from tokenkeep.errors import ConfigurationError
-from tokenkeep.metrics import Metrics
 from tokenkeep.model import AcquiredToken
-from tokenkeep.ports import Clock
 from tokenkeep.service import callers
-from tokenkeep.service.admission import Admission, Asked
+from tokenkeep.service.admission import Asked
+from tokenkeep.service.parts import Parts
 from tokenkeep.service.problems import Problem
 from tokenkeep.service.shown import handed_out, known
-from tokenkeep.service.watched import Watched
 
 _LOG: Final = logging.getLogger("tokenkeep.service")
 
@@ -30,24 +27,11 @@ MinValidity = Annotated[float, Query(ge=0, le=_checking.MAX_SPAN.total_seconds()
 
 
 class Accounts:
-    """Serves them.
+    """Serves them."""
 
-    Args:
-        vault: has the tokens.
-        admission: says who may ask.
-        metrics: is told of what was handed out.
-        watched: remembers the accounts whose tokens were handed out.
-        clock: tells how long a token still lasts.
-    """
-
-    def __init__(  # what the routes need
-        self, vault: AsyncTokenVault, admission: Admission, metrics: Metrics, watched: Watched, clock: Clock
-    ) -> None:
-        self._vault = vault
-        self._admission = admission
-        self._metrics = metrics
-        self._watched = watched
-        self._clock = clock
+    def __init__(self, parts: Parts) -> None:
+        self._vault = parts.vault
+        self._parts = parts
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -57,7 +41,7 @@ class Accounts:
         return router
 
     def _add_token(self, router: APIRouter) -> None:
-        mine = Depends(self._admission.on_account(callers.TOKEN))
+        mine = Depends(self._parts.admission.on_account(callers.TOKEN))
 
         @router.get("/token")
         async def get_valid(
@@ -95,20 +79,20 @@ class Accounts:
         except ConfigurationError as error:
             _LOG.warning("nobody can log in: %s", error)
             return None
-        self._metrics.waited(asked.provider, time.monotonic() - began)
+        self._parts.metrics.waited(asked.provider, time.monotonic() - began)
         return token
 
     def _answer(self, asked: Asked, token: AcquiredToken | None) -> Response:
         if token is None:
             return Problem(404, "There is no such token, and nobody logged in for one.", error="NoToken")
-        self._metrics.handed_out(asked.provider)
-        self._watched.add(*asked)
-        return JSONResponse(handed_out(token, self._clock.now()))
+        self._parts.metrics.handed_out(asked.provider)
+        self._parts.watched.add(*asked)
+        return JSONResponse(handed_out(token, self._parts.clock.now()))
 
     def _add_report(self, router: APIRouter) -> None:
         @router.get("")
         async def report(
-            asked: Annotated[Asked, Depends(self._admission.on_account(callers.REPORT))],
+            asked: Annotated[Asked, Depends(self._parts.admission.on_account(callers.REPORT))],
         ) -> dict[str, Any]:
             """Tell what is known of the account, without a secret: figures, and the newest tokens."""
             provider, user_id = asked

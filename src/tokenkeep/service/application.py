@@ -17,6 +17,7 @@ from tokenkeep.service.admission import Admission, OAuthCaller
 from tokenkeep.service.asked_about import AskedAbout
 from tokenkeep.service.edge import Edge
 from tokenkeep.service.operation import Operation
+from tokenkeep.service.parts import Parts
 from tokenkeep.service.problems import answer_problems
 from tokenkeep.service.watched import Watched
 
@@ -24,24 +25,15 @@ OPEN: Final = frozenset({"/livez", "/readyz"})
 """What is answered to anybody: a word. Everything else wants a caller, and the scope for it."""
 
 
-def routes(
-    vault: AsyncTokenVault,
-    callers: AsyncTokenIssuer,
-    *,
-    issued: AsyncTokenIssuer | None,
-    metrics: Metrics,
-    watched: Iterable[tuple[str, str]],
-    clock: Clock,
-) -> FastAPI:
-    """Return the routes without what stands around them. It describes itself to nobody (OWASP ASVS 5.0, 13.4.5)."""
-    opened = (vault, callers) if issued is None else (vault, callers, issued)
+def routes(parts: Parts, callers: AsyncTokenIssuer, issued: AsyncTokenIssuer | None) -> FastAPI:
+    """Return the routes without what stands around them. They describe themselves to nobody (ASVS 5.0, 13.4.5)."""
+    opened = (parts.vault, callers) if issued is None else (parts.vault, callers, issued)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan(*opened))
     answer_problems(app)
-    admission, watching = Admission(callers), Watched(watched)
-    app.include_router(Operation(vault, admission, metrics, watching, clock).router())
-    app.include_router(Accounts(vault, admission, metrics, watching, clock).router())
+    app.include_router(Operation(parts).router())
+    app.include_router(Accounts(parts).router())
     if issued is not None:
-        app.include_router(oauth_router(AskedAbout(issued, metrics), OAuthCaller(admission)))
+        app.include_router(oauth_router(AskedAbout(issued, parts.metrics), OAuthCaller(parts.admission)))
     return app
 
 
@@ -64,6 +56,11 @@ def application(
         watched: provider and user of accounts that the metrics tell of from the start.
         clock: the time by which tokens end; `None` for this machine's.
     """
-    numbers = metrics or Metrics()
-    app = routes(vault, callers, issued=issued, metrics=numbers, watched=watched, clock=clock or SystemClock())
-    return Edge(app, numbers)
+    parts = Parts(
+        vault=vault,
+        admission=Admission(callers),
+        metrics=metrics or Metrics(),
+        watched=Watched(watched),
+        clock=clock or SystemClock(),
+    )
+    return Edge(routes(parts, callers, issued), parts.metrics)

@@ -14,12 +14,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from tokenkeep.api import AsyncTokenVault
 from tokenkeep.errors import TokenKeepError
 from tokenkeep.fastapi.answers import challenge
-from tokenkeep.metrics import Metrics
 from tokenkeep.model import IssuedToken, TokenInfo
-from tokenkeep.ports import Clock
 from tokenkeep.service import callers, page
-from tokenkeep.service.admission import REALM, Admission
-from tokenkeep.service.watched import Watched
+from tokenkeep.service.admission import REALM
+from tokenkeep.service.parts import Parts
 
 TRUSTED_FOR: Final = 1.0
 """Seconds for which an answer of the store stands: whoever asks without credentials cannot keep it busy."""
@@ -67,17 +65,12 @@ class Pulse:
 
 
 class Operation:
-    """Serves them; the arguments are those of `Accounts`."""
+    """Serves them."""
 
-    def __init__(
-        self, vault: AsyncTokenVault, admission: Admission, metrics: Metrics, watched: Watched, clock: Clock
-    ) -> None:
-        self._vault = vault
-        self._admission = admission
-        self._metrics = metrics
-        self._watched = watched
-        self._clock = clock
-        self._pulse = Pulse(vault)
+    def __init__(self, parts: Parts) -> None:
+        self._vault = parts.vault
+        self._parts = parts
+        self._pulse = Pulse(parts.vault)
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -100,7 +93,7 @@ class Operation:
             return JSONResponse({"status": "ready" if up else "not ready"}, 200 if up else 503)
 
     def _add_numbers(self, router: APIRouter) -> None:
-        @router.get("/status", dependencies=[Depends(self._admission.to(callers.STATUS))])
+        @router.get("/status", dependencies=[Depends(self._parts.admission.to(callers.STATUS))])
         async def status() -> dict[str, Any]:
             """Tell how the store is: tiers, schema, keys in use, warnings."""
             found = await self._vault.status()
@@ -112,18 +105,18 @@ class Operation:
                 "warnings": found.warnings,
             }
 
-        @router.get("/metrics", dependencies=[Depends(self._admission.even_without_store(callers.METRICS))])
+        @router.get("/metrics", dependencies=[Depends(self._parts.admission.even_without_store(callers.METRICS))])
         async def metrics() -> Response:
             """Return the numbers in Prometheus' text format. What cannot be read of the store is left out."""
             up = await self._pulse.beats()
             left = await self._left() if up else {}
-            self._metrics.store_answers(up=up)
-            self._metrics.accounts(left)
-            return Response(self._metrics.text(), media_type=CONTENT_TYPE)
+            self._parts.metrics.store_answers(up=up)
+            self._parts.metrics.accounts(left)
+            return Response(self._parts.metrics.text(), media_type=CONTENT_TYPE)
 
     async def _left(self) -> dict[str, list[timedelta | None]]:
         try:
-            return await self._watched.left(self._vault, self._clock.now())
+            return await self._parts.watched.left(self._vault, self._parts.clock.now())
         except TokenKeepError:
             return {}
 
@@ -131,14 +124,15 @@ class Operation:
         @router.get("/", response_class=HTMLResponse)
         async def board(request: Request) -> HTMLResponse:
             """Show people the accounts that they may see, without a secret; name and token by HTTP Basic."""
-            who = await self._admission.by_password(request)
+            who = await self._parts.admission.by_password(request)
             if who is None:
                 headers = {"WWW-Authenticate": challenge("Basic", {"realm": REALM, "charset": "UTF-8"})}
                 raise HTTPException(401, "This needs the name and the token of a caller.", headers=headers)
             status = await self._vault.status() if callers.may(who, callers.STATUS) else None
-            return HTMLResponse(page.board(await self._made_for(who), status, self._clock.now()), headers=PAGE_HEADERS)
+            told = page.board(await self._made_for(who), status, self._parts.clock.now())
+            return HTMLResponse(told, headers=PAGE_HEADERS)
 
     async def _made_for(self, who: IssuedToken) -> list[TokenInfo]:
-        now = self._clock.now()
+        now = self._parts.clock.now()
         infos = await self._vault.created_between(now - SHOWN, now + timedelta(seconds=1), limit=LISTED)
         return [info for info in infos if callers.may_on(who, callers.REPORT, info.provider, info.user_id)]

@@ -44,19 +44,11 @@ def _row(info: TokenInfo) -> Sequence[Any]:
         info.provider,
         info.kind,
         info.version,
-        _state(info),
+        info.state,
         _moment(info.created_at),
         _moment(info.expires_at),
         info.usage_count,
     )
-
-
-def _state(info: TokenInfo) -> str:
-    if info.active:
-        return "active"
-    if info.end_reason is not None:
-        return info.end_reason.value
-    return "rejected" if info.rejected_at is not None else "expired"
 
 
 def _moment(at: datetime | None) -> str:

@@ -21,15 +21,13 @@ try:
 
     from tokenkeep.metrics import Metrics
     from tokenkeep.service.application import application
+    from tokenkeep.service.edge import LONGEST_HEAD
 except ModuleNotFoundError as error:
     msg = f'the service needs packages that are missing ({error.name}): pip install "tokenkeep[service]"'
     raise ConfigurationError(msg) from error
 
 GRACE: Final = 60
 """Seconds that requests under way have when the service is told to end; a login goes on to its end in any case."""
-
-LONGEST_HEAD: Final = 16 * 1024
-"""Bytes of a request's line and headers together."""
 
 CONNECTIONS: Final = 1000
 """Beyond so many at once the answer is 503."""
