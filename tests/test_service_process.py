@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -219,6 +220,27 @@ def test_it_refuses_to_send_tokens_over_a_network_in_clear(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_on_this_machine_alone_it_serves_in_clear(host: str) -> None:
     assert Address(host=host, port=8000).url(8000).startswith("http://")
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_its_beginning() -> None:
+    async def without_delay() -> bool:
+        accepted: list[int] = []
+
+        class Accepting(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                sock = transport.get_extra_info("socket")
+                accepted.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                transport.close()
+
+        listening = Address(host="127.0.0.1", port=0).listening()
+        async with await asyncio.get_running_loop().create_server(Accepting, sock=listening):
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        return accepted == [1]
+
+    assert asyncio.run(without_delay())
 
 
 def test_on_a_network_the_command_does_not_start(refused: Run) -> None:

@@ -32,6 +32,8 @@ GRACE: Final = 60
 CONNECTIONS: Final = 1000
 """Beyond so many at once the answer is 503."""
 
+_BACKLOG: Final = 2048
+
 __all__ = ["Address", "Metrics", "application", "serve"]
 
 _LOG: Final = logging.getLogger("tokenkeep.service")
@@ -75,12 +77,18 @@ class Address:
             ConfigurationError: it cannot.
         """
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        # The protocol is named, or asyncio leaves Nagle's algorithm on, and an answer waits 40 ms for its end.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            return socket.create_server((self.host, self.port), family=family, backlog=2048)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self.host, self.port))
+            listening.listen(_BACKLOG)
         except (OSError, OverflowError) as error:
+            listening.close()
             reason = getattr(error, "strerror", None) or error
             msg = f"cannot listen on {self.host}, port {self.port}: {reason}; choose another --host or --port"
             raise ConfigurationError(msg) from None
+        return listening
 
     def check_tls(self) -> None:
         """Look at the files before anything is opened.
