@@ -91,8 +91,8 @@ class Edge:
         if isinstance(route, APIRoute) and method in (route.methods or ()):  # other words may say anything
             known, asked = f"{method} {route.path_format}", f"{method} {scope['path']}"
         self._metrics.answered(known, status, seconds)
-        caller = scope["state"].get(CALLER, _NOWHERE)
-        _ACCESS.info("%r %s %d %.0f ms", caller, asked, status, seconds * 1000)
+        caller, peer = scope["state"].get(CALLER, _NOWHERE), (scope.get("client") or (_NOWHERE,))[0]
+        _ACCESS.info("%s %r %s %d %.0f ms", peer, caller, asked, status, seconds * 1000)
 
 
 class _Answer:
