@@ -26,7 +26,7 @@ class Lane:
         self.gate = asyncio.Event()
         self.error: Exception | None = None
 
-    async def __call__(self, keys: Sequence[Key]) -> Sequence[Row]:
+    async def __call__(self, _question: str, keys: Sequence[Key]) -> Sequence[Row]:
         self.asked.append(list(keys))
         await self.gate.wait()
         if self.error is not None:
@@ -34,8 +34,8 @@ class Lane:
         return [(key[0],) for key in keys]
 
 
-async def asking(coalescer: Coalescer, *names: str) -> list[asyncio.Task[Row]]:
-    tasks = [asyncio.ensure_future(coalescer.find((name,))) for name in names]
+async def asking(coalescer: Coalescer[str], *names: str) -> list[asyncio.Task[Row]]:
+    tasks = [asyncio.ensure_future(coalescer.find("question", (name,))) for name in names]
     for _ in range(5):
         await asyncio.sleep(0)
     return tasks
@@ -44,7 +44,7 @@ async def asking(coalescer: Coalescer, *names: str) -> list[asyncio.Task[Row]]:
 @pytest.mark.requirement("C6")
 async def test_who_comes_while_a_query_is_under_way_joins_the_next_one_and_never_that() -> None:
     lane = Lane()
-    coalescer = Coalescer([lane])
+    coalescer = Coalescer[str]([lane])
     tasks = await asking(coalescer, "a")
     tasks += await asking(coalescer, "b", "c", "a")
     assert lane.asked == [[("a",)]]
@@ -56,7 +56,7 @@ async def test_who_comes_while_a_query_is_under_way_joins_the_next_one_and_never
 
 async def test_an_error_goes_to_all_who_shared_the_query_and_to_nobody_else() -> None:
     lane = Lane()
-    coalescer = Coalescer([lane])
+    coalescer = Coalescer[str]([lane])
     first = await asking(coalescer, "a")
     shared = await asking(coalescer, "b", "c")
     lane.error = OSError("gone")
@@ -65,13 +65,13 @@ async def test_an_error_goes_to_all_who_shared_the_query_and_to_nobody_else() ->
     assert [type(result) for result in results] == [OSError] * 3
     assert len(lane.asked) == 2
     lane.error = None
-    assert await coalescer.find(("d",)) == ("d",)
+    assert await coalescer.find("question", ("d",)) == ("d",)
     await coalescer.finish()
 
 
 async def test_the_cancellation_of_one_disturbs_none() -> None:
     lane = Lane()
-    coalescer = Coalescer([lane])
+    coalescer = Coalescer[str]([lane])
     leader = (await asking(coalescer, "a"))[0]
     waiting = await asking(coalescer, "b", "c", "d")
     waiting[1].cancel()
@@ -82,7 +82,7 @@ async def test_the_cancellation_of_one_disturbs_none() -> None:
     lane.gate.set()
     assert await waiting[0] == ("b",)
     assert lane.asked[1] == [("b",), ("d",)]
-    assert await coalescer.find(("e",)) == ("e",)
+    assert await coalescer.find("question", ("e",)) == ("e",)
     await coalescer.finish()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -28,6 +29,9 @@ EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 DRIVERS: Final = {False: ("psycopg",), True: ("psycopg", "asyncpg")}
 
 _VERIFY: Final = "add sslmode=verify-full and sslrootcert=<the authority's file> to the URL"
+_PLAN_ONCE: Final = "SET plan_cache_mode = force_generic_plan"
+"""Look-ups are planned once a connection: for lists of a few keys the server would plan each time anew."""
+
 _FALSE: Final = ("off", "false", "no", "0")
 _PRIMARY: Final = ("primary", "read-write")
 
@@ -152,9 +156,10 @@ def _connecting(link: Link) -> Callable[[], Any]:
     return partial(psycopg_bounded.connect_raw, link.address.limits.statement_timeout, *arguments, **options)
 
 
-async def _connected(link: Link) -> Any:
+async def _connected(link: Link, **others: Any) -> Any:
     """Open a connection of either driver for an event loop, past the pool."""
     arguments, options = _connect_args(link, asynchronous=True)
+    options |= others
     if link.driver == "asyncpg":
         from tokenkeep.stores.sql.servers import asyncpg_hosts  # noqa: PLC0415  # drivers are imported when they are wanted
 
@@ -165,8 +170,17 @@ async def _connected(link: Link) -> Any:
 
 
 async def _line(link: Link) -> Line:
-    kind = AsyncpgLine if link.driver == "asyncpg" else PsycopgLine
-    return kind(await _connected(link))
+    limit = link.address.limits.statement_timeout
+    unbounded = {"command_timeout": None} if link.driver == "asyncpg" else {}  # the line has a bound of its own
+    connection = await _connected(link, **unbounded)
+    line = AsyncpgLine(connection, limit) if link.driver == "asyncpg" else PsycopgLine(connection)
+    try:
+        async with asyncio.timeout(limit):
+            await connection.execute(_PLAN_ONCE)
+    except BaseException:
+        line.drop()
+        raise
+    return line
 
 
 async def _listening(connect: Callable[[], Any]) -> PsycopgSession:

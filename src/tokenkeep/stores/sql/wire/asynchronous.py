@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from tokenkeep.stores.sql.wire.coalescing import Coalescer, Key, Row, Send
+from tokenkeep.stores.sql.wire.coalescing import Coalescer, Key, Row
 from tokenkeep.stores.sql.wire.question import Fetch, Question, in_order
 
 LANES: Final = 2
@@ -30,31 +30,66 @@ class Line(Protocol):
 
 
 class AsyncpgLine:
-    """A connection of asyncpg, which keeps its prepared statements."""
+    """A connection of asyncpg, which keeps its prepared statements.
 
-    def __init__(self, connection: Any) -> None:
+    It is lost when an answer takes longer than `limit` seconds. One timer sees to that as long as the line lives:
+    asyncpg itself would set one for each query.
+
+    Args:
+        connection: it has no time-out of its own.
+    """
+
+    def __init__(self, connection: Any, limit: float) -> None:
         self._connection = connection
+        self._limit = limit
         self._prepared: dict[str, Any] = {}
+        self._loop = asyncio.get_running_loop()
+        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _begin(self) -> None:
+        self._due = self._loop.time() + self._limit
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._limit, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        if self._due > self._loop.time():
+            self._timer = self._loop.call_at(self._due, self._look)
+            return
+        self._connection.terminate()  # whoever waits for the answer is told that the connection is lost
 
     async def _prepare(self, sql: str) -> Any:
         prepared = self._prepared[sql] = await self._connection.prepare(sql)
         return prepared
 
     async def one(self, question: Question, key: Key) -> Row:
+        self._begin()
         prepared = self._prepared.get(question.one) or await self._prepare(question.one)
         row: Row = await prepared.fetchrow(*key)
+        self._due = None
         return row
 
     async def many(self, question: Question, lists: Sequence[list[Any]]) -> Sequence[Sequence[Any]]:
+        self._begin()
         prepared = self._prepared.get(question.many) or await self._prepare(question.many)
         rows: Sequence[Sequence[Any]] = await prepared.fetch(*lists)
+        self._due = None
         return rows
 
     async def close(self) -> None:
+        self._forget_time()
         await self._connection.close(timeout=2)
 
     def drop(self) -> None:
+        self._forget_time()
         self._connection.terminate()
+
+    def _forget_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class PsycopgLine:
@@ -80,10 +115,42 @@ class PsycopgLine:
         self._connection.pgconn.finish()
 
 
+class Lane:
+    """A place for one line. One on which anything went wrong is dropped; the next query opens another."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Line]]) -> None:
+        self._connect = connect
+        self._line: Line | None = None
+
+    async def ask(self, question: Question, keys: Sequence[Key]) -> Sequence[Row]:
+        """Ask for some keys in one query."""
+        line = self._line
+        if line is None:
+            line = self._line = await self._connect()
+        try:
+            if len(keys) == 1:
+                return (await line.one(question, keys[0]),)
+            lists = [list(part) for part in zip(*keys, strict=True)]
+            return in_order(await line.many(question, lists), len(keys))
+        except BaseException:
+            self._line = None
+            line.drop()
+            raise
+
+    async def close(self) -> None:
+        """Close the line."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
+
+    def drop(self) -> None:
+        """Close the line at once."""
+        if self._line is not None:
+            self._line.drop()
+
+
 class AsyncWire:
     """Implements `Wire`.
-
-    A line on which anything went wrong is dropped; the next look-up opens another.
 
     Args:
         connect: opens a line.
@@ -92,66 +159,41 @@ class AsyncWire:
     def __init__(self, connect: Callable[[], Awaitable[Line]]) -> None:
         self._connect = connect
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lines: list[Line | None] = []
-        self._coalescers: dict[Question, Coalescer] = {}
-        self._turns: list[asyncio.Lock] = []
+        self._lanes: list[Lane] = []
+        self._coalescer: Coalescer[Question] | None = None
 
     def fetching(self, question: Question) -> Fetch:
-        async def fetch(key: Key) -> Row:
-            self._move_to_this_loop()
-            coalescer = self._coalescers.get(question)
-            if coalescer is None:
-                lanes = [self._lane(number, question) for number in range(LANES)]
-                coalescer = self._coalescers[question] = Coalescer(lanes)
-            return await coalescer.find(key)
+        def fetch(key: Key) -> Awaitable[Row]:
+            return self._here().find(question, key)
 
         return fetch
 
-    def _lane(self, number: int, question: Question) -> Send:
-        async def send(keys: Sequence[Key]) -> Sequence[Row]:
-            async with self._turns[number]:  # two questions may use one line, in turn
-                line = self._lines[number]
-                if line is None:
-                    line = self._lines[number] = await self._connect()
-                try:
-                    if len(keys) == 1:
-                        return [await line.one(question, keys[0])]
-                    lists = [list(part) for part in zip(*keys, strict=True)]
-                    return in_order(await line.many(question, lists), len(keys))
-                except BaseException:
-                    self._lines[number] = None
-                    line.drop()
-                    raise
-
-        return send
-
-    def _move_to_this_loop(self) -> None:
+    def _here(self) -> Coalescer[Question]:
+        """Return what works in this event loop."""
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
+        if self._coalescer is None or self._loop is not loop:
             self._let_go()
             self._loop = loop
-            self._lines = [None] * LANES
-            self._turns = [asyncio.Lock() for _ in range(LANES)]
-            self._coalescers = {}
+            self._lanes = [Lane(self._connect) for _ in range(LANES)]
+            self._coalescer = Coalescer([lane.ask for lane in self._lanes])
+        return self._coalescer
 
     def _let_go(self) -> None:
-        for line in self._lines:
-            if line is not None:
-                with suppress(RuntimeError):  # the loop that it belonged to has ended
-                    line.drop()
-        self._lines = []
+        for lane in self._lanes:
+            with suppress(RuntimeError):  # the loop that it belonged to has ended
+                lane.drop()
+        self._lanes, self._coalescer = [], None
 
     async def close(self) -> None:
         if self._loop is not asyncio.get_running_loop():
             self._let_go()
             return
-        for coalescer in self._coalescers.values():
-            await coalescer.finish()
-        for line in self._lines:
-            if line is not None:
-                await line.close()
-        self._lines, self._loop = [], None
+        if self._coalescer is not None:
+            await self._coalescer.finish()
+        for lane in self._lanes:
+            await lane.close()
+        self._lanes, self._coalescer, self._loop = [], None, None
 
     def forget(self) -> None:
-        self._forgotten = (self._lines, self._coalescers)  # nothing is sent to the parent's server
-        self._lines, self._coalescers, self._loop = [], {}, None
+        self._forgotten = (self._lanes, self._coalescer)  # nothing is sent to the parent's server
+        self._lanes, self._coalescer, self._loop = [], None, None

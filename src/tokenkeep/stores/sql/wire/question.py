@@ -94,6 +94,6 @@ def _decoder(column: ColumnElement[Any], dialect: Dialect) -> Callable[[Any], An
 def in_order(rows: Sequence[Sequence[Any]], count: int) -> list[Row]:
     """Put the numbered rows of `Question.many` to their keys."""
     found: list[Row] = [None] * count
-    for number, *row in rows:
-        found[number - 1] = tuple(row)
+    for row in rows:
+        found[row[0] - 1] = row[1:]
     return found
