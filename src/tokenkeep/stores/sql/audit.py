@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import batched, groupby
 from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Dialect,
     Executable,
+    String,
     and_,
+    any_,
     bindparam,
     delete,
     exists,
@@ -26,6 +31,8 @@ from sqlalchemy.exc import IntegrityError
 
 from tokenkeep.model import Account, Action, AuditEvent
 from tokenkeep.ports import START, Chain, Entry, Link, Mark, Proof, TrailKeys
+from tokenkeep.stores.sql.appending import Appending
+from tokenkeep.stores.sql.arrays import Rows
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Undone
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
@@ -35,8 +42,12 @@ from tokenkeep.trail import User, linked, prove_purge, purged_up_to
 _ASKED_FOR: Final = 500
 """Users whose heads one statement reads."""
 
-_NOTHING: Final[Mapping[str, Any]] = {"": START.sequence, "_digest": START.digest, "_proof": None, "_key_id": None}
-"""A mark that is not set."""
+_UNSET: Final[Mapping[str, Any]] = {
+    f"{name}{part}": value
+    for name in ("vouched", "purged")
+    for part, value in {"": START.sequence, "_digest": START.digest, "_proof": None, "_key_id": None}.items()
+}
+"""The marks of a chain that begins."""
 
 
 class SqlAudit:
@@ -49,8 +60,18 @@ class SqlAudit:
         self._database = database
         self._actor = actor
         self._keys: TrailKeys | None = None
+        self._has_arrays = database.dialect.name == "postgresql"
         self._statements(tables)
         self._head_statements(tables)
+        self._tables = tables
+        self._at_once = self.appending()
+
+    def appending(self, beside: Callable[[Dialect], Rows] | None = None) -> Appending | None:
+        """Return what appends in one statement, rows of another table with it; `None` where the server has no arrays."""
+        dialect = self._database.dialect
+        if not self._has_arrays:
+            return None
+        return Appending(self._tables, dialect, _UNSET, beside=None if beside is None else beside(dialect))
 
     def _statements(self, tables: Tables) -> None:
         table, c = tables.audit, tables.audit.c
@@ -80,7 +101,9 @@ class SqlAudit:
         table, c = tables.audit_head, tables.audit_head.c
         this = and_(c.namespace == bindparam("ns"), c.user_id == bindparam("us"))
         self._head = select(table).where(this)
-        several = and_(c.namespace == bindparam("ns"), c.user_id.in_(bindparam("users", expanding=True)))
+        listed: BindParameter[Any] = bindparam("users", type_=ARRAY(String))
+        of_them = c.user_id == any_(listed) if self._has_arrays else c.user_id.in_(bindparam("users", expanding=True))
+        several = and_(c.namespace == bindparam("ns"), of_them)
         marks = select(c.user_id, c.sequence, c.digest)
         self._held_head = marks.where(this).with_for_update()
         self._held_heads = marks.where(several).order_by(c.user_id).with_for_update()
@@ -137,16 +160,34 @@ class SqlAudit:
         """Write events in the transaction of the change that they tell of."""
         await self.append_each(transaction, [(account, entry) for entry in entries])
 
-    async def append_each(self, transaction: Transaction, entries: Sequence[tuple[Account, Entry]]) -> None:
-        """Write events of several accounts in the transaction of the change that they tell of."""
+    async def append_each(
+        self,
+        transaction: Transaction,
+        entries: Sequence[tuple[Account, Entry]],
+        *,
+        at_once: Appending | None = None,
+        beside: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Write events of several accounts in the transaction of the change that they tell of.
+
+        Args:
+            at_once: came from `appending`, and adds the rows `beside` too.
+        """
         if not entries:
             return
         held = await self._held(transaction, {(account.namespace, account.user_id) for account, _ in entries})
         links, last = linked(entries, held, actor=self._actor, keys=self._keys)
         users = sorted(last)
-        await self._begin(transaction, [last[user] for user in users if user not in held])
-        await self._move(transaction, [last[user] for user in users if user in held])
-        await transaction.run(self._insert, [_row(link) for link in links])
+        begun = [{**_user(last[user]), **_marked(last[user])} for user in users if user not in held]
+        moved = [{**_user(last[user]), **_marked(last[user])} for user in users if user in held]
+        events = [_row(link) for link in links]
+        at_once = at_once or self._at_once
+        if at_once is None:
+            await self._begin(transaction, begun)
+            await self._move(transaction, moved)
+            await transaction.run(self._insert, events)
+        elif not await at_once.append(transaction, events, begun=begun, moved=moved, beside=beside):
+            raise self._contended()
 
     async def _held(self, transaction: Transaction, users: Iterable[User]) -> dict[User, Mark]:
         """Lock the heads of chains, in the order of their users, so that nobody else appends before the commit."""
@@ -166,18 +207,27 @@ class SqlAudit:
         rows = [await transaction.first(one, {"ns": namespace, "us": name}) for name in names]
         return [row for row in rows if row is not None]
 
-    async def _begin(self, transaction: Transaction, links: Sequence[Link]) -> None:
-        nothing = {f"{name}{part}": value for name in ("vouched", "purged") for part, value in _NOTHING.items()}
-        rows = [{**_user(link), **_marked(link), **nothing} for link in links]
+    async def _begin(self, transaction: Transaction, heads: Sequence[Mapping[str, Any]]) -> None:
         try:
-            if rows:
-                await transaction.run(self._insert_head, rows)
+            if heads:
+                await transaction.run(self._insert_head, [{**head, **_UNSET} for head in heads])
         except IntegrityError:
-            msg = f"{self._database.name}: others keep beginning the trail of the same user; try again"
-            raise Undone(msg, contention=True) from None
+            raise self._contended() from None
 
-    async def _move(self, transaction: Transaction, links: Sequence[Link]) -> None:
-        rows = [{"ns": link.account.namespace, "us": link.account.user_id, **_new(_marked(link))} for link in links]
+    def _contended(self) -> Undone:
+        msg = f"{self._database.name}: others keep beginning the trail of the same user; try again"
+        return Undone(msg, contention=True)
+
+    async def _move(self, transaction: Transaction, heads: Sequence[Mapping[str, Any]]) -> None:
+        rows = [
+            {
+                "ns": head["namespace"],
+                "us": head["user_id"],
+                "new_sequence": head["sequence"],
+                "new_digest": head["digest"],
+            }
+            for head in heads
+        ]
         if rows:
             await transaction.run(self._move_head, rows[0] if len(rows) == 1 else rows)
 

@@ -11,6 +11,7 @@ from sqlalchemy import Select, and_, bindparam, case, delete, func, insert, or_,
 from tokenkeep.buckets import day_of, first_id
 from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
+from tokenkeep.stores.sql.arrays import Rows
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.lookup import Lookup
@@ -22,6 +23,12 @@ from tokenkeep.stores.sql.wire.question import Wire
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""
+
+_ADDED: Final = (
+    *("id", "digest", "key_id", "namespace", "user_id", "name", "scopes", "created_at", "expires_at", "client"),
+    *("metadata", "usage_count", "family", "generation", "access_lifetime"),
+)
+"""The columns of `_values`."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -103,6 +110,7 @@ class SqlIssued:
         this = c.id == bindparam("token_id")
         last = c.last_used_at
         self._insert = insert(table)
+        self._at_once = self._audit.appending(lambda dialect: Rows(table, _ADDED, "issued", dialect))
         self._revoke = update(table).where(this, c.revoked_at.is_(None)).values(revoked_at=bindparam("at"))
         self._use = (
             update(table)
@@ -137,8 +145,11 @@ class SqlIssued:
         return await self._partitions.placed(write, [record.id for grant in grants for record in grant.records])
 
     async def _insert_all(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
-        await transaction.run(self._insert, [_values(record) for grant in grants for record in grant.records])
-        await self._audit.append_each(transaction, [(_account(grant.records[0]), grant.entry) for grant in grants])
+        rows = [_values(record) for grant in grants for record in grant.records]
+        noted = [(_account(grant.records[0]), grant.entry) for grant in grants]
+        if self._at_once is None:
+            await transaction.run(self._insert, rows)
+        await self._audit.append_each(transaction, noted, at_once=self._at_once, beside=rows)
 
     async def find(self, token_id: bytes) -> IssuedRecord | None:
         return await self._access.find(token_id)
