@@ -22,7 +22,7 @@ SOURCE: Final = ROOT / "src"
 
 FLOORS: Final[dict[int, tuple[str, ...]]] = {
     1: ("secret", "errors", "model", "expiry", "_stepping", "_checking", "_kept", "buckets"),
-    2: ("ports",),
+    2: ("ports", "leading"),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),
         *("trail", "auditing", "readings"),

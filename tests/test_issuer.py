@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ import pytest
 
 from tokenkeep import AsyncTokenIssuer, IssuedToken, KeyRing, Secret, TokenIssuer
 from tokenkeep._stepping import run
-from tokenkeep.batching import Batch, _Waiting
+from tokenkeep.batching import Batch
 from tokenkeep.digest import TokenForm, _checksum
 from tokenkeep.errors import StoreError, StoreUnavailable, UnknownKey
 from tokenkeep.issuer import _Batch
@@ -744,14 +745,33 @@ async def test_a_leader_that_is_cancelled_takes_nobody_with_it() -> None:
     await tasks.close()
 
 
-def test_more_than_a_batch_goes_in_several(issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_a_batch_goes_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokenkeep.batching.MOST", 2)
-    core = issuer._opened.core
-    grants = [core._mint.first("alice", now=core._clock.now(), scopes=(), name=None, lifetime=None, client=None,
-                               metadata=None, refresh=False).grant for _ in range(5)]  # fmt: skip
-    core._issues._waiting.extend(_Waiting(grant) for grant in grants[:4])
-    run(core._issues.put(grants[4]))
-    assert issuer.statistics("alice").total_tokens == 5
+    write, tasks = Refusing(), Tasks()
+    batch = Batch[int](write, wait=tasks, work=tasks)
+    await asyncio.gather(*(batch.put(item) for item in range(6)))
+    assert write.batches == [[0], [1, 2], [3, 4], [5]]
+
+
+async def test_whoever_is_cancelled_when_it_is_his_to_write_lets_the_next_one() -> None:
+    write, tasks = Refusing(), Tasks()
+    batch = Batch[int](write, wait=tasks, work=tasks)
+    callers = [asyncio.ensure_future(batch.put(item)) for item in range(4)]
+    while not write.batches:
+        await asyncio.sleep(0)
+    callers[1].cancel()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert [outcomes[0], *outcomes[2:]] == [None] * 3
+    await batch.put(4)
+    assert {0, 2, 3, 4} <= {item for written in write.batches for item in written}
+    await tasks.close()
+
+
+def test_threads_that_write_at_the_same_moment_are_each_woken_once(issuer: TokenIssuer) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: issuer.issue("alice"), range(200)))
+    assert issuer.statistics("alice").total_tokens == len({one.id for one in made}) == 200
 
 
 @pytest.mark.requirement("S3")

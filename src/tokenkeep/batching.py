@@ -2,61 +2,77 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from tokenkeep.errors import StoreUnavailable
-from tokenkeep.ports import Wait, Work
+from tokenkeep.leading import Line
+from tokenkeep.ports import Signal, Wait, Work
 
 MOST: Final = 500
 """Items in one transaction."""
 
 
 class _Waiting[T]:
-    """An item, and what became of it."""
+    """An item, and what became of it. Implements `Standing`."""
 
-    __slots__ = ("done", "error", "item")
+    __slots__ = ("done", "error", "item", "leads", "signal", "wake")
 
-    def __init__(self, item: T) -> None:
+    def __init__(self, item: T, signal: Signal) -> None:
         self.item = item
+        self.signal = signal
+        self.wake = signal.give
         self.done = False
+        self.leads = False
         self.error: Exception | None = None
 
 
 class Batch[T]:
     """Hands the items of concurrent callers to `write` together.
 
-    A caller lays down its item and takes its turn. Whoever has the turn writes all that lies there, so the
-    next ones find theirs written. One caller alone waits for nobody. Safe to use from threads.
+    Whoever comes first writes; those who come meanwhile stand in a line, and the first of them then writes for all
+    of them. One caller alone waits for nobody. Safe to use from threads.
     """
 
     def __init__(self, write: Callable[[Sequence[T]], Awaitable[None]], *, wait: Wait, work: Work) -> None:
         self._write = write
         self._wait = wait
         self._work = work
-        self._waiting: deque[_Waiting[T]] = deque()
+        self.forget()
 
     async def put(self, item: T) -> None:
         """Return when the item is written. What fails, fails for every item of the same transaction.
 
         An item whose caller is cancelled may be written all the same.
         """
-        mine = _Waiting(item)
-        self._waiting.append(mine)
-        async with self._wait.turn(self):
-            while not mine.done:
-                await self._work.finish(self._write_next())
+        mine = _Waiting(item, self._wait.signal())
+        mine.leads = self._line.join(mine)
+        if not mine.leads:
+            await self._stand(mine)
+        if not mine.done:
+            await self._work.finish(self._lead(mine))
         if mine.error is not None:
             raise mine.error
 
-    async def _write_next(self) -> None:
-        """Write what lies there. A second turn, for a leader that is cancelled leaves the first while this goes on."""
-        async with self._wait.turn((self, "writing")):
-            await self._write_batch()
+    async def _stand(self, mine: _Waiting[T]) -> None:
+        try:
+            while not (mine.done or mine.leads):
+                await mine.signal.wait(None)
+        except BaseException:
+            self._line.leave(mine)
+            raise
+
+    async def _lead(self, mine: _Waiting[T]) -> None:
+        """Write until what one came for is written. It goes on while its caller is cancelled."""
+        try:
+            while not mine.done:
+                async with self._wait.turn(self):  # who else wants the database for himself
+                    await self._write_batch()
+        finally:
+            self._line.hand_over()
 
     async def _write_batch(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+        batch = self._line.take(MOST)
         failure: Exception | None = StoreUnavailable("the write was interrupted; try again")
         try:
             if batch:
@@ -67,7 +83,8 @@ class Batch[T]:
         finally:
             for waiting in batch:
                 waiting.error, waiting.done = failure, True
+                waiting.wake()
 
     def forget(self) -> None:
         """After a fork: what waits is the parent's to write."""
-        self._waiting = deque()
+        self._line = Line[_Waiting[T]]()

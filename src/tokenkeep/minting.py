@@ -36,8 +36,8 @@ def _shared(scopes: tuple[str, ...]) -> frozenset[str]:
     return frozenset(scopes)
 
 
-def shown(record: IssuedRecord) -> IssuedToken:
-    """Return what people and programs see of a row."""
+def shown(record: IssuedRecord, token: Secret | None = None, refresh_token: Secret | None = None) -> IssuedToken:
+    """Return what people and programs see of a row; the secrets are shown once, when it is new."""
     return IssuedToken(
         id=public_id(record.id),
         namespace=record.namespace,
@@ -49,6 +49,8 @@ def shown(record: IssuedRecord) -> IssuedToken:
         last_used_at=record.last_used_at,
         client=record.client,
         metadata=record.metadata,
+        token=token,
+        refresh_token=refresh_token,
     )
 
 
@@ -144,6 +146,6 @@ class Mint:
     ) -> Minted:
         made = [access] if refresher is None else [access, refresher]
         refresh_token = None if refresher is None else refresher[1]
-        issued = replace(shown(access[0]), token=access[1], refresh_token=refresh_token)
+        issued = shown(*access, refresh_token)
         entry = Entry(action=action, at=now, token_id=issued.id, detail={})
         return Minted(grant=Grant(records=tuple(record for record, _ in made), entry=entry), issued=issued)

@@ -23,10 +23,13 @@ class TaskSignal:
         with suppress(RuntimeError):  # the loop in which somebody waited has ended
             self._event.set()
 
-    async def wait(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
+    async def wait(self, seconds: float | None) -> None:
+        if seconds is None:
+            await self._event.wait()
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._event.wait()
         self._event.clear()
 
 

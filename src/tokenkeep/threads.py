@@ -18,17 +18,18 @@ from tokenkeep.turns import Turns
 
 
 class ThreadSignal:
-    """Implements `Signal`."""
+    """Implements `Signal`: a lock that only `give` opens."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._closed = threading.Lock()
+        self._closed.acquire()
 
     def give(self) -> None:
-        self._event.set()
+        with suppress(RuntimeError):  # it was given already
+            self._closed.release()
 
-    async def wait(self, seconds: float) -> None:
-        self._event.wait(seconds)
-        self._event.clear()
+    async def wait(self, seconds: float | None) -> None:
+        self._closed.acquire(timeout=-1 if seconds is None else seconds)
 
 
 class ThreadAside:

@@ -21,8 +21,8 @@ class Signal(Protocol):
     def give(self) -> None:
         """Let the one who waits go on, or the next who will wait."""
 
-    async def wait(self, seconds: float) -> None:
-        """Return when it is given, or after `seconds`; then it is taken back."""
+    async def wait(self, seconds: float | None) -> None:
+        """Return when it is given, or after `seconds` (`None`: not before); then it is taken back."""
 
 
 class Aside(Protocol):

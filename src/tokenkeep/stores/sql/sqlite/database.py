@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -103,8 +102,6 @@ class SqliteDatabase:
         wrap = partial(SqliteTransaction, statements=Statements(self.dialect))
         self._writer = Writer(partial(connect, path), wrap)
         self._readers = Readers(partial(connect, path), wrap)
-        self._guard = threading.Lock()
-        self._begun = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenkeep-sqlite")
 
     async def read[T](self, work: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -131,22 +128,14 @@ class SqliteDatabase:
         """Hand a change to a thread; it happens even where its caller is cancelled meanwhile."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        job = Job(work, notify=partial(_tell, loop, done))
-        self._writer.lay_down(job)
-        with self._guard:
-            begin, self._begun = not self._begun, True
-        if begin:
+        job = Job(work, wake=partial(_tell, loop, done))
+        if self._writer.lay_down(job):
             try:
-                self._threads.submit(self._serve)
+                self._threads.submit(self._writer.serve)
             except RuntimeError:  # the interpreter is ending and starts no threads any more
-                self._serve()
+                self._writer.serve()
         await done
         return job
-
-    def _serve(self) -> None:
-        with self._guard:
-            self._begun = False
-        self._writer.serve()
 
     async def _in_thread(self, job: Job[Any]) -> None:
         loop = asyncio.get_running_loop()
@@ -179,8 +168,6 @@ class SqliteDatabase:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._guard = threading.Lock()
-        self._begun = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenkeep-sqlite")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from tokenkeep._stepping import run
 from tokenkeep.errors import StoreUnavailable
+from tokenkeep.leading import Line
 from tokenkeep.stores.sql.database import Transaction
 
 TOGETHER: Final = 100
@@ -19,20 +19,21 @@ type Work[T] = Callable[[Transaction], Awaitable[T]]
 
 
 class Job[T]:
-    """A change that is to be made, and what came of it.
+    """A change that is to be made, and what came of it. Implements `Standing`.
 
     Attributes:
-        notify: told once the job is done; from whatever thread made the change.
+        wake: told once the job is done; from whatever thread made the change.
     """
 
-    __slots__ = ("done", "error", "notify", "value", "work")
+    __slots__ = ("done", "error", "leads", "value", "wake", "work")
 
     value: T
 
-    def __init__(self, work: Work[T], notify: Callable[[], object] | None = None) -> None:
+    def __init__(self, work: Work[T], wake: Callable[[], object] = bool) -> None:
         self.work = work
-        self.notify = notify
+        self.wake = wake
         self.done = False
+        self.leads = False
         self.error: BaseException | None = None
 
     def attempt(self, transaction: Transaction) -> None:
@@ -43,8 +44,7 @@ class Job[T]:
         """Say that it is committed, or why it is not."""
         self.error = self.error if error is None else error
         self.done = True
-        if self.notify is not None:
-            self.notify()
+        self.wake()
 
 
 async def _coroutine[T](work: Work[T], transaction: Transaction) -> T:
@@ -54,7 +54,7 @@ async def _coroutine[T](work: Work[T], transaction: Transaction) -> T:
 class Writer:
     """Makes changes in transactions of one connection, several in one where they wait for each other.
 
-    Whoever has the turn makes all the changes that lie there and commits once: a change that fails is taken
+    Whoever comes first makes all the changes that lie there and commits once: a change that fails is taken
     back alone, by a savepoint. When the whole transaction fails each is tried by itself, so that none suffers
     for another. Safe to use from threads.
 
@@ -71,25 +71,46 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self.forget()
 
-    def lay_down(self, job: Job[Any]) -> None:
-        """Let a job wait; `serve` does it."""
-        self._waiting.append(job)
+    def lay_down(self, job: Job[Any]) -> bool:
+        """Let a job wait; `True`: nobody does such jobs now, so `serve` has to be called."""
+        return self._line.join(job)
 
     def do(self, job: Job[Any]) -> None:
         """Do a job, or wait until somebody has done it."""
-        self._waiting.append(job)
-        with self._turn:
+        done = threading.Lock()
+        done.acquire()
+        job.wake = done.release
+        if not self._line.join(job):
+            self._stand(job, done)
+        if job.done:
+            return
+        try:
             while not job.done:
                 self._serve_some()
+        finally:
+            self._line.hand_over()
+
+    def _stand(self, job: Job[Any], done: threading.Lock) -> None:
+        try:
+            done.acquire()
+        except BaseException:
+            self._line.leave(job)
+            raise
 
     def serve(self) -> None:
         """Do what waits."""
-        with self._turn:
-            while self._waiting:
+        try:
+            while not self._line.end():
                 self._serve_some()
+        except BaseException:
+            self._line.abandon()
+            raise
 
     def _serve_some(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+        with self._turn:
+            self._serve_batch(self._line.take(TOGETHER))
+
+    def _serve_batch(self, batch: Sequence[Job[Any]]) -> None:
         try:
             if not self._made(batch):
                 for job in batch:
@@ -167,7 +188,7 @@ class Writer:
     def forget(self) -> None:
         """Begin anew without closing anything: after a fork the connection is the parent's."""
         self._turn = threading.Lock()
-        self._waiting: deque[Job[Any]] = deque()
+        self._line = Line[Job[Any]]()
         self._forgotten, self._connection = self._connection, None  # closing it would drop the parent's locks
 
 
