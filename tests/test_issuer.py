@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from tokenkeep import AsyncTokenIssuer, IssuedToken, KeyRing, Secret, TokenIssuer
-from tokenkeep._stepping import run
 from tokenkeep.batching import Batch
 from tokenkeep.digest import TokenForm, _checksum
 from tokenkeep.errors import StoreError, StoreUnavailable, UnknownKey
@@ -750,21 +749,29 @@ async def test_more_than_a_batch_goes_in_several(monkeypatch: pytest.MonkeyPatch
     write, tasks = Refusing(), Tasks()
     batch = Batch[int](write, wait=tasks, work=tasks)
     await asyncio.gather(*(batch.put(item) for item in range(6)))
-    assert write.batches == [[0], [1, 2], [3, 4], [5]]
+    assert write.batches == [[0, 1], [2, 3], [4, 5]]
 
 
 async def test_whoever_is_cancelled_when_it_is_his_to_write_lets_the_next_one() -> None:
-    write, tasks = Refusing(), Tasks()
+    written: list[int] = []
+    writing, go_on, tasks = asyncio.Event(), asyncio.Event(), Tasks()
+
+    async def write(items: Sequence[int]) -> None:
+        writing.set()
+        await go_on.wait()
+        written.extend(items)
+
     batch = Batch[int](write, wait=tasks, work=tasks)
-    callers = [asyncio.ensure_future(batch.put(item)) for item in range(4)]
-    while not write.batches:
-        await asyncio.sleep(0)
-    callers[1].cancel()
-    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    first = asyncio.ensure_future(batch.put(0))
+    await writing.wait()
+    second, third = (asyncio.ensure_future(batch.put(item)) for item in (1, 2))
+    await asyncio.sleep(0)
+    first.add_done_callback(lambda _: second.cancel())  # the second has just been told that it is his to write
+    go_on.set()
+    outcomes = await asyncio.gather(first, second, third, return_exceptions=True)
     assert isinstance(outcomes[1], asyncio.CancelledError)
-    assert [outcomes[0], *outcomes[2:]] == [None] * 3
-    await batch.put(4)
-    assert {0, 2, 3, 4} <= {item for written in write.batches for item in written}
+    assert {0, 2} <= set(written)
+    await batch.put(3)
     await tasks.close()
 
 
