@@ -752,7 +752,7 @@ async def test_more_than_a_batch_goes_in_several(monkeypatch: pytest.MonkeyPatch
     assert write.batches == [[0, 1], [2, 3], [4, 5]]
 
 
-async def test_whoever_is_cancelled_when_it_is_his_to_write_lets_the_next_one() -> None:
+async def test_whoever_is_cancelled_when_it_is_his_to_write_lets_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     writing, go_on, tasks = asyncio.Event(), asyncio.Event(), Tasks()
 
@@ -766,12 +766,18 @@ async def test_whoever_is_cancelled_when_it_is_his_to_write_lets_the_next_one() 
     await writing.wait()
     second, third = (asyncio.ensure_future(batch.put(item)) for item in (1, 2))
     await asyncio.sleep(0)
-    first.add_done_callback(lambda _: second.cancel())  # the second has just been told that it is his to write
+    hand_over = batch._line.hand_over
+
+    def cancelling() -> None:
+        monkeypatch.undo()
+        hand_over()
+        second.cancel()
+
+    monkeypatch.setattr(batch._line, "hand_over", cancelling)
     go_on.set()
-    outcomes = await asyncio.gather(first, second, third, return_exceptions=True)
+    outcomes = await asyncio.wait_for(asyncio.gather(first, second, third, return_exceptions=True), 10)
     assert isinstance(outcomes[1], asyncio.CancelledError)
     assert {0, 2} <= set(written)
-    await batch.put(3)
     await tasks.close()
 
 
