@@ -23,6 +23,7 @@ from tokenkeep.errors import StoreError, StoreUnavailable, UnknownKey
 from tokenkeep.issuer import _Batch
 from tokenkeep.model import Action
 from tokenkeep.recent import Recent
+from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.tasks import Tasks
 from tokenkeep.testing import Canary, FakeClock, faces
 
@@ -709,14 +710,16 @@ class Refusing:
     """Writes what it is given until it is told to refuse, and waits in between as a database does."""
 
     def __init__(self) -> None:
+        self.calls = 0
         self.batches: list[list[int]] = []
         self.refuse: set[int] = set()
+        self.error: StoreError = StoreUnavailable("the disk is full")
 
     async def __call__(self, items: Sequence[int]) -> None:
+        self.calls += 1
         await asyncio.sleep(0)
         if self.refuse & set(items):
-            msg = "the disk is full"
-            raise StoreUnavailable(msg)
+            raise self.error
         self.batches.append(list(items))
 
 
@@ -729,6 +732,24 @@ async def test_an_error_goes_to_everyone_in_the_failed_batch_and_to_nobody_else(
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
     await batch.put(7)
     assert write.batches == [[0], [7]]
+
+
+async def test_an_item_that_is_refused_takes_no_other_with_it() -> None:
+    write, tasks = Refusing(), Tasks()
+    write.refuse, write.error = {3}, Conflict("it is there already")
+    batch = Batch[int](write, wait=tasks, work=tasks)
+    outcomes = await asyncio.gather(*(batch.put(item) for item in range(5)), return_exceptions=True)
+    assert [outcome for outcome in outcomes if outcome is not None] == [write.error]
+    assert write.batches == [[0], [1], [2], [4]]
+
+
+async def test_a_database_that_cannot_be_reached_is_not_asked_again_for_each_item() -> None:
+    write, tasks = Refusing(), Tasks()
+    write.refuse = {3}
+    batch = Batch[int](write, wait=tasks, work=tasks)
+    outcomes = await asyncio.gather(*(batch.put(item) for item in range(5)), return_exceptions=True)
+    assert outcomes == [write.error] * 5
+    assert write.calls == 1
 
 
 async def test_a_leader_that_is_cancelled_takes_nobody_with_it() -> None:

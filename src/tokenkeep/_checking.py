@@ -131,6 +131,8 @@ def free_text(value: str | None, argument: str) -> str | None:
 def json_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str, Any]:
     """Check metadata that is kept as JSON: what `mapping` wants, and nothing that JSON does not have."""
     checked = mapping(value, argument)
+    if not checked:
+        return checked
     try:
         json.dumps(dict(checked), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError):

@@ -31,7 +31,8 @@ class Batch[T]:
     """Hands the items of concurrent callers to `write` together.
 
     Whoever comes first writes; those who come meanwhile stand in a line, and the first of them then writes for all
-    of them. One caller alone waits for nobody. Safe to use from threads.
+    of them. One caller alone waits for nobody. When a transaction fails for the sake of one item each is written by
+    itself, so that none suffers for another. Safe to use from threads.
     """
 
     def __init__(self, write: Callable[[Sequence[T]], Awaitable[None]], *, wait: Wait, work: Work) -> None:
@@ -41,7 +42,7 @@ class Batch[T]:
         self.forget()
 
     async def put(self, item: T) -> None:
-        """Return when the item is written. What fails, fails for every item of the same transaction.
+        """Return when the item is written. A database that cannot be reached fails every item of a transaction.
 
         An item whose caller is cancelled may be written all the same.
         """
@@ -73,18 +74,31 @@ class Batch[T]:
 
     async def _write_batch(self) -> None:
         batch = self._line.take(MOST)
+        if batch:
+            await self._write_together(batch)
+
+    async def _write_together(self, batch: Sequence[_Waiting[T]]) -> None:
+        """Write items in one transaction; when that fails for the sake of one, each by itself."""
         failure: Exception | None = StoreUnavailable("the write was interrupted; try again")
         try:
-            if batch:
-                await self._write([waiting.item for waiting in batch])
+            await self._write([waiting.item for waiting in batch])
             failure = None
         except Exception as error:  # noqa: BLE001  # each caller raises it
             failure = error
+            if len(batch) > 1 and _may_be_of_one(error):
+                for waiting in batch:
+                    await self._write_together([waiting])
         finally:
             for waiting in batch:
-                waiting.error, waiting.done = failure, True
-                waiting.wake()
+                if not waiting.done:
+                    waiting.error, waiting.done = failure, True
+                    waiting.wake()
 
     def forget(self) -> None:
         """After a fork: what waits is the parent's to write."""
         self._line = Line[_Waiting[T]]()
+
+
+def _may_be_of_one(error: Exception) -> bool:
+    """Tell whether it may be one item that was refused; a database that cannot be reached takes none of them."""
+    return not isinstance(error, StoreUnavailable) or error.contention

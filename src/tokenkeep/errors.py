@@ -84,7 +84,13 @@ class StoreError(TokenKeepError):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached or cannot be written: locked, full, read-only, gone."""
+    """The database cannot be reached or cannot be written: locked, full, read-only, gone.
+
+    Attributes:
+        contention: it is there, but others wrote the same rows at that moment.
+    """
+
+    contention = False
 
 
 class SchemaMismatch(StoreError):

@@ -67,7 +67,7 @@ class SqlAudit:
         self._at_once = self.appending()
 
     def appending(self, beside: Callable[[Dialect], Rows] | None = None) -> Appending | None:
-        """Return what appends in one statement, rows of another table with it; `None` where the server has no arrays."""
+        """Return what appends in one statement, with rows of another table; `None` where the server has no arrays."""
         dialect = self._database.dialect
         if not self._has_arrays:
             return None
@@ -170,8 +170,7 @@ class SqlAudit:
     ) -> None:
         """Write events of several accounts in the transaction of the change that they tell of.
 
-        Args:
-            at_once: came from `appending`, and adds the rows `beside` too.
+        What `appending` returned adds the rows `beside` with them.
         """
         if not entries:
             return
