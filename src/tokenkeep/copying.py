@@ -60,7 +60,7 @@ class Copying:
         await self._check_room(counts)
         total, done, added = 2 * sum(counts.values()), 0, dict.fromkeys(Room, 0)
         for room in Room:
-            async for rows in batches(self._source, room):
+            async for rows in gathered(batches(self._source, room), self._target.together):
                 added[room] += await self._target.add_rows(room, [{**row, **_OF_NOW.get(room, {})} for row in rows])
                 done = _told(progress, done + len(rows), total)
         return {room: await self._compared(room, added[room], progress, total) for room in Room}
@@ -94,6 +94,18 @@ async def batches(store: Transferable, room: Room) -> AsyncIterator[list[Row]]:
     while rows := await store.read_rows(room, after=after, limit=BATCH):
         yield rows
         after = rows[-1]
+
+
+async def gathered(some: AsyncIterator[list[Row]], count: int) -> AsyncIterator[list[Row]]:
+    """Yield the rows of batches in batches of at least so many."""
+    rows: list[Row] = []
+    async for more in some:
+        rows += more
+        if len(rows) >= count:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
 
 
 async def summed(store: Transferable, room: Room) -> tuple[int, str]:

@@ -24,7 +24,14 @@ class Room(StrEnum):
 
 @runtime_checkable
 class Transferable(Protocol):
-    """A backend whose rows can be read and added as they are. Nothing is opened: sealed values move sealed."""
+    """A backend whose rows can be read and added as they are. Nothing is opened: sealed values move sealed.
+
+    Attributes:
+        together: how many rows are best added at a time.
+    """
+
+    @property
+    def together(self) -> int: ...  # stands above
 
     async def count_rows(self, room: Room) -> int:
         """Return how many rows there are."""

@@ -60,6 +60,8 @@ _SOUND: Final[Mapping[Room, Document]] = {
 class MongoTransfer:
     """Implements `Transferable`."""
 
+    together = 500
+
     def __init__(self, database: Database) -> None:
         self._database = database
 

@@ -11,16 +11,15 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Dialect,
-    Insert,
     String,
     Table,
     TableValuedAlias,
     bindparam,
     cast,
     func,
-    insert,
     select,
 )
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.types import NULLTYPE, TypeEngine
 
 from tokenkeep.stores.sql.types import Json, Prose
@@ -31,11 +30,12 @@ _NUMBER: Final = "number_of_the_row"
 class Rows:
     """Rows that come as parameters, to be selected from.
 
-    A column that is the same in all of them comes once, and its list is empty. The values are as the driver wants them.
+    A column that is the same in all of them comes once, and its list is empty: but for the first, which says how many
+    they are.
 
     Args:
         table: whose columns they are like.
-        names: of the columns; the first one tells the rows apart.
+        names: of the columns.
         label: begins the names of the parameters.
     """
 

@@ -45,6 +45,8 @@ _COUNTED: Final[Mapping[Room, tuple[tuple[bytes, bytes], ...]]] = {
 class RedisTransfer:
     """Implements `Transferable`."""
 
+    together = 500
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._names = database.names
