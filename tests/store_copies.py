@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
-from tokenkeep.copying import Copied, Copying
+from tokenkeep.copying import BATCH, Copied, Copying
 from tokenkeep.model import Account, Action
 from tokenkeep.opening import open_backend
 from tokenkeep.ports import Backend, ChainedAudit, Entry, Failure, Room, Row, Transferable
@@ -26,6 +26,8 @@ class Interrupted(Exception):
 
 class Interrupting:
     """Ends a copy after so many batches, as Ctrl-C would."""
+
+    together = BATCH
 
     def __init__(self, store: Transferable, batches: int) -> None:
         self._store = store

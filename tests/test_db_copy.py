@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from store_copies import EVERYTHING, HOUR, KEYS, Interrupted, copied, fill, fill_all, opened, read
-from tokenkeep import KeyRing, NewToken, TokenIssuer, TokenVault
+from store_copies import (
+    EVERYTHING,
+    HOUR,
+    KEYS,
+    Interrupted,
+    check_that_programs_go_on,
+    copied,
+    fill,
+    fill_all,
+    opened,
+    read,
+)
+from tokenkeep import AsyncTokenVault, KeyRing, NewToken, TokenIssuer, TokenVault
 from tokenkeep._stepping import run
 from tokenkeep.cli import exits, main
 from tokenkeep.copying import BATCH
@@ -95,6 +106,39 @@ def test_a_copy_that_was_interrupted_goes_on(tmp_path: Path, there: str) -> None
     found = copied(here, there)
     assert found[Room.ISSUED].added == 20
     assert found[Room.ISSUED].rows == BATCH + 20
+
+
+@pytest.mark.parametrize("there", ["sqlite", "postgresql", "mariadb"], indirect=True)
+def test_of_rows_some_of_which_are_there_the_others_are_added(tmp_path: Path, there: str) -> None:
+    here = f"sqlite:///{tmp_path}/here.db"
+    fill_all(here)
+    target = opened(there)
+    assert target.transfer is not None
+    try:
+        for room in Room:
+            rows = read(here, room)
+            assert run(target.transfer.add_rows(room, rows[1:2])) == len(rows[1:2])
+            assert run(target.transfer.add_rows(room, rows)) == len(rows) - len(rows[1:2])
+            assert run(target.transfer.add_rows(room, rows)) == 0
+    finally:
+        run(target.health.close())
+    assert {result.added for result in copied(here, there).values()} == {0}
+    check_that_programs_go_on(there)
+
+
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+asyncpg"])
+async def test_the_async_face_adds_whole_rows_too(here: str, postgres_url: str, driver: str) -> None:
+    rows = {room: read(here, room) for room in Room}
+    url = postgres_url.replace("postgresql", driver)
+    async with AsyncTokenVault.open(url, keys=KEYS) as vault:
+        await vault.status()
+        transfer = vault._opened._backend.transfer
+        assert transfer is not None
+        for room in Room:
+            already = await transfer.count_rows(room)
+            assert await transfer.add_rows(room, rows[room]) == len(rows[room]) - already
+    assert {result.added for result in copied(here, postgres_url).values()} == {0}
+    check_that_programs_go_on(postgres_url)
 
 
 def test_a_copy_twice_adds_nothing(here: str, there: str) -> None:

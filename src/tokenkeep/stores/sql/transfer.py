@@ -42,7 +42,8 @@ class _Lists(NamedTuple):
     @classmethod
     def of(cls, table: SqlTable, dialect: Dialect) -> Self:
         rows = Rows(table, [column.name for column in table.columns], "row", dialect)
-        return cls(rows, rows.insertion().on_conflict_do_nothing(index_elements=list(table.primary_key.columns)))
+        add = rows.insertion().on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
+        return cls(rows, add.execution_options(preserve_rowcount=True))
 
 
 class SqlTransfer:
