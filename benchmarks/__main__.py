@@ -20,7 +20,7 @@ from benchmarks.peers import FastAPIUsers
 
 ROWS: Final = (
     "verify", "cached", "issue", "get_valid", "store", "single_flight", "bulk", "purge", "clear", "growth", "importing",
-    "http", "redis", "postgresql",
+    "http", "redis", "postgresql", "bulk_postgresql",
 )  # fmt: skip
 
 
