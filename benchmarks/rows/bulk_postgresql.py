@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from itertools import batched
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 from psycopg import sql

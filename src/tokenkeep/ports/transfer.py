@@ -24,14 +24,11 @@ class Room(StrEnum):
 
 @runtime_checkable
 class Transferable(Protocol):
-    """A backend whose rows can be read and added as they are. Nothing is opened: sealed values move sealed.
-
-    Attributes:
-        together: how many rows are best added at a time.
-    """
+    """A backend whose rows can be read and added as they are. Nothing is opened: sealed values move sealed."""
 
     @property
-    def together(self) -> int: ...  # stands above
+    def together(self) -> int:
+        """How many rows are best added at a time."""
 
     async def count_rows(self, room: Room) -> int:
         """Return how many rows there are."""

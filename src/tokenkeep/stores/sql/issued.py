@@ -18,8 +18,9 @@ from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.partitions import SqlPartitions
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import Tables
+from tokenkeep.stores.sql.servers.engine import EngineDatabase
 from tokenkeep.stores.sql.sqlite.reading import FileReader
-from tokenkeep.stores.sql.wire.question import Wire
+from tokenkeep.stores.sql.wire.question import Wire, WritingWire
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""
@@ -48,6 +49,7 @@ class SqlIssued:
         self._database = database
         self._partitions = partitions
         self._audit = audit
+        self._wire = reader if isinstance(reader, WritingWire) else None
         self._read_statements(tables)
         self._write_statements(tables)
         self._access = Lookup(database, self._access_token, reader, _record)
@@ -133,11 +135,13 @@ class SqlIssued:
     # --- adding and finding
 
     async def add(self, grants: Sequence[Grant]) -> None:
-        await self._placed(lambda: self._add(grants), grants)
+        await self._placed(lambda: self._write(lambda transaction: self._insert_all(transaction, grants)), grants)
 
-    @writes(Doubt.DONE)
-    async def _add(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
-        await self._insert_all(transaction, grants)
+    async def _write(self, work: Callable[[Transaction], Awaitable[None]]) -> None:
+        if isinstance(self._database, EngineDatabase) and self._wire is not None:
+            await self._database.write_by(self._wire, work, Doubt.DONE)
+        else:
+            await self._database.write(work, Doubt.DONE)
 
     async def _placed[T](self, write: Callable[[], Awaitable[T]], grants: Sequence[Grant]) -> T:
         if self._partitions is None:

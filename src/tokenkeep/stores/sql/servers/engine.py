@@ -19,6 +19,7 @@ from tokenkeep.stores.sql.errors import Phase, Place, Undone, as_ours, is_of_a_d
 from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
 from tokenkeep.stores.sql.servers.limits import Limits
 from tokenkeep.stores.sql.servers.replica import Replica
+from tokenkeep.stores.sql.wire.question import WritingWire
 
 
 class EngineTransaction:
@@ -121,6 +122,27 @@ class EngineDatabase:
                 raise
             failure = self.as_ours(error, phase)
         raise failure
+
+    async def write_by[T](self, wire: WritingWire, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt) -> T:
+        """Like `write`, on the connection of a wire."""
+
+        async def attempt(answered: Callable[[T], None]) -> T:
+            phase = Phase.BEFORE_COMMIT
+
+            def committing(result: T) -> None:
+                nonlocal phase
+                answered(result)
+                phase = Phase.COMMITTING
+
+            try:
+                return await wire.transact(work, committing)
+            except Exception as error:
+                if not is_of_a_driver(error):
+                    raise
+                failure = self.as_ours(error, phase)
+            raise failure
+
+        return await repeated(attempt, doubt, Patience(self._limits.retry_timeout), self.sleep)
 
     async def directly[T, K](self, ask: Callable[[K], Awaitable[T]], what: K) -> T:
         """Ask something of the driver itself, with its errors as ours, again when the connection is lost."""

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+from tokenkeep.stores.sql.database import Transaction
 from tokenkeep.stores.sql.wire.coalescing import Coalescer, Key, Row
 from tokenkeep.stores.sql.wire.question import Fetch, Question, in_order
+from tokenkeep.stores.sql.wire.writing import Writing
 
 LANES: Final = 2
 
@@ -21,6 +23,12 @@ class Line(Protocol):
 
     async def many(self, question: Question, lists: Sequence[list[Any]]) -> Sequence[Sequence[Any]]:
         """Find numbered rows."""
+
+    async def rows(self, sql: str, values: Sequence[Any]) -> Sequence[Any]:
+        """Execute a statement with $1, $2 ... and return its rows."""
+
+    async def say(self, sql: str) -> None:
+        """Execute a statement without parameters."""
 
     async def close(self) -> None:
         """Close it."""
@@ -79,6 +87,18 @@ class AsyncpgLine:
         self._due = None
         return rows
 
+    async def rows(self, sql: str, values: Sequence[Any]) -> Sequence[Any]:
+        self._begin()
+        prepared = self._prepared.get(sql) or await self._prepare(sql)
+        rows: Sequence[Any] = await prepared.fetch(*values)
+        self._due = None
+        return rows
+
+    async def say(self, sql: str) -> None:
+        self._begin()
+        await self._connection.execute(sql)
+        self._due = None
+
     async def close(self) -> None:
         self._forget_time()
         await self._connection.close(timeout=2)
@@ -107,6 +127,14 @@ class PsycopgLine:
         cursor = await self._connection.execute(question.many, lists, prepare=True, binary=True)
         rows: Sequence[Sequence[Any]] = await cursor.fetchall()
         return rows
+
+    async def rows(self, sql: str, values: Sequence[Any]) -> Sequence[Any]:
+        cursor = await self._connection.execute(sql, values, prepare=True, binary=True)
+        rows: Sequence[Any] = await cursor.fetchall()
+        return rows
+
+    async def say(self, sql: str) -> None:
+        await self._connection.execute(sql)
 
     async def close(self) -> None:
         await self._connection.close()
@@ -149,8 +177,29 @@ class Lane:
             self._line.drop()
 
 
+class _Loop:
+    """What works in one event loop."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Line]]) -> None:
+        self.loop = asyncio.get_running_loop()
+        lanes = [Lane(connect) for _ in range(LANES)]
+        self.coalescer = Coalescer([lane.ask for lane in lanes])
+        self.writing = Writing(connect)
+        self._places: list[Lane | Writing] = [*lanes, self.writing]
+
+    async def close(self) -> None:
+        await self.coalescer.finish()
+        for place in self._places:
+            await place.close()
+
+    def drop(self) -> None:
+        for place in self._places:
+            with suppress(RuntimeError):  # the loop has ended
+                place.drop()
+
+
 class AsyncWire:
-    """Implements `Wire`.
+    """Implements `Wire` and `WritingWire`.
 
     Args:
         connect: opens a line.
@@ -158,42 +207,32 @@ class AsyncWire:
 
     def __init__(self, connect: Callable[[], Awaitable[Line]]) -> None:
         self._connect = connect
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lanes: list[Lane] = []
-        self._coalescer: Coalescer[Question] | None = None
+        self._used: _Loop | None = None
 
     def fetching(self, question: Question) -> Fetch:
         def fetch(key: Key) -> Awaitable[Row]:
-            return self._here().find(question, key)
+            return self._here().coalescer.find(question, key)
 
         return fetch
 
-    def _here(self) -> Coalescer[Question]:
-        """Return what works in this event loop."""
-        loop = asyncio.get_running_loop()
-        if self._coalescer is None or self._loop is not loop:
-            self._let_go()
-            self._loop = loop
-            self._lanes = [Lane(self._connect) for _ in range(LANES)]
-            self._coalescer = Coalescer([lane.ask for lane in self._lanes])
-        return self._coalescer
+    async def transact[T](self, work: Callable[[Transaction], Awaitable[T]], committing: Callable[[T], None]) -> T:
+        return await self._here().writing.transact(work, committing)
 
-    def _let_go(self) -> None:
-        for lane in self._lanes:
-            with suppress(RuntimeError):  # the loop that it belonged to has ended
-                lane.drop()
-        self._lanes, self._coalescer = [], None
+    def _here(self) -> _Loop:
+        used = self._used
+        if used is None or used.loop is not asyncio.get_running_loop():
+            if used is not None:
+                used.drop()
+            used = self._used = _Loop(self._connect)
+        return used
 
     async def close(self) -> None:
-        if self._loop is not asyncio.get_running_loop():
-            self._let_go()
-            return
-        if self._coalescer is not None:
-            await self._coalescer.finish()
-        for lane in self._lanes:
-            await lane.close()
-        self._lanes, self._coalescer, self._loop = [], None, None
+        used = self._used
+        if used is not None and used.loop is asyncio.get_running_loop():
+            await used.close()
+        elif used is not None:
+            used.drop()
+        self._used = None
 
     def forget(self) -> None:
-        self._forgotten = (self._lanes, self._coalescer)  # nothing is sent to the parent's server
-        self._lanes, self._coalescer, self._loop = [], None, None
+        self._forgotten, self._used = self._used, None  # nothing is sent to the parent's server

@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from sqlalchemy import ARRAY, BindParameter, ColumnElement, Dialect, Select, String, bindparam, func, select
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.sql.visitors import replacement_traverse
 
+from tokenkeep.stores.sql.database import Transaction
 from tokenkeep.stores.sql.types import Instant, Json
 from tokenkeep.stores.sql.wire.coalescing import Key, Row
 
 type Fetch = Callable[[Key], Awaitable[Row]]
+
+
+@runtime_checkable
+class WritingWire(Protocol):
+    """Runs transactions past SQLAlchemy, on a connection of its own."""
+
+    async def transact[T](self, work: Callable[[Transaction], Awaitable[T]], committing: Callable[[T], None]) -> T:
+        """Run `work` in a transaction once; `committing` is told what it returned before that is committed.
+
+        It may only ask for rows, by statements whose values the driver takes as they are.
+        """
 
 
 class Wire(Protocol):
