@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import _socket
+import asyncio
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -145,3 +148,43 @@ def test_refusing_an_unknown_token_is_one_statement(url: str, statements: list[s
         statements.clear()
         assert issuer.verify(bearer(issued)) is None
         assert len(statements) == 1
+
+
+class Writes:
+    """Counts what is written to sockets."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._seen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _seen(self, _frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" and argument.__name__ in {"send", "sendmsg", "sendall"}:
+            self.count += isinstance(argument.__self__, socket.socket | _socket.socket)
+
+
+@pytest.mark.parametrize("callers", [1, 32])
+async def test_a_strict_verification_on_postgresql_is_one_write_and_a_crowd_of_them_is_few(
+    postgres_url: str, callers: int
+) -> None:
+    url = postgres_url.replace("postgresql://", "postgresql+asyncpg://")
+    async with AsyncTokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        tokens = [bearer(await issuer.issue(f"user {number}")) for number in range(callers)]
+
+        async def verified() -> None:
+            assert all(await asyncio.gather(*(issuer.verify(token) for token in tokens)))
+
+        for _ in range(3):
+            await verified()
+        with Profile() as profile:
+            await verified()
+        with Writes() as writes:
+            await verified()
+    assert writes.count == 1 if callers == 1 else 1 < writes.count <= 4
+    assert profile.calls / callers <= (150 if callers == 1 else 80)  # with those that bring the callers together
+    assert not profile.modules & {"sqlalchemy", "concurrent", "greenlet"}
