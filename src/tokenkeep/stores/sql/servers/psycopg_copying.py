@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-import psycopg
 from psycopg import sql
 from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, SmallInteger, String, Table
 from sqlalchemy.dialects import postgresql
 
 from tokenkeep.ports import Row
-from tokenkeep.stores.sql.errors import Conflict
 from tokenkeep.stores.sql.types import Instant, Json, Prose
 
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
@@ -47,24 +45,14 @@ class Copier:
         ]
 
     def __call__(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Add rows in a transaction of the connection.
-
-        Raises:
-            Conflict: one is there already; the transaction can only be rolled back.
-        """
+        """Add rows in a transaction of the connection. One that is there already fails all of them."""
         if not connection.in_transaction():
             connection.begin()
         driver: Any = connection.connection.driver_connection
-        try:
-            with driver.cursor() as cursor, cursor.copy(self._copy) as copy:
-                copy.set_types(self._types)
-                for row in rows:
-                    copy.write_row(self._escaped(self._values(row)))
-        except psycopg.errors.UniqueViolation:
-            conflict = Conflict("some rows are there already; add the others one by one")
-        else:
-            return
-        raise conflict
+        with driver.cursor() as cursor, cursor.copy(self._copy) as copy:
+            copy.set_types(self._types)
+            for row in rows:
+                copy.write_row(self._escaped(self._values(row)))
 
     def _escaped(self, values: tuple[Any, ...]) -> Sequence[Any]:
         """Escape what servers refuse."""
