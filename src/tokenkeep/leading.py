@@ -16,7 +16,7 @@ class Standing(Protocol):
 
     leads: bool
 
-    def wake(self) -> None:
+    def wake(self) -> object:
         """Let him go on: what he wanted is done, or he leads. Safe to call before he waits."""
 
 
