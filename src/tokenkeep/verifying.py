@@ -88,7 +88,7 @@ class Verifier:
         seen = self._seen.get(mark)
         if seen is None and not self._form.well_formed(plain):
             return None
-        record = await self._store.find(token_id(plain) if seen is None else seen.record.id)
+        record = await self._store.find(token_id(plain) if seen is None else seen.record.id, coarse=self._idle is None)
         now = self.now()
         if record is None or not self.is_good(record, now):
             return None

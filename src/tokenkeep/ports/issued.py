@@ -69,10 +69,11 @@ class IssuedStore(IssuedReports, Protocol):
         Where users lie on different servers it is one for each user; after an error some tokens may be there.
         """
 
-    async def find(self, token_id: bytes) -> IssuedRecord | None:
+    async def find(self, token_id: bytes, *, coarse: bool = False) -> IssuedRecord | None:
         """Return an access token that is not revoked, without its family. The hot path: one statement.
 
-        Where it can it returns the same object as before while the row is the same.
+        Where it can it returns the same object as before while the row is the same. `coarse` lets it do so too while
+        nothing but uses has changed the row, so that `last_used_at` may be up to a minute behind.
         """
 
     async def find_refresh(self, token_id: bytes) -> IssuedRecord | None:

@@ -48,7 +48,7 @@ class MongoIssued:
         await calls.insert(ISSUED, [_document(record) for grant in grants for record in grant.records])
         await self._audit.append_each(calls, [(_account(grant.records[0]), grant.entry) for grant in grants])
 
-    async def find(self, token_id: bytes) -> IssuedRecord | None:
+    async def find(self, token_id: bytes, *, coarse: bool = False) -> IssuedRecord | None:  # noqa: ARG002  # never is it behind
         return await self._find({"_id": token_id, "revoked_at": None, "access_lifetime": None}, kin=False)
 
     async def find_refresh(self, token_id: bytes) -> IssuedRecord | None:

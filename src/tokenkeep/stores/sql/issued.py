@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ class SqlIssued:
         self._read_statements(tables)
         self._write_statements(tables)
         self._access = Lookup(database, self._access_token, reader, _record)
+        self._coarse = Lookup(database, self._access_token, reader, _record, moving=tables.issued.c.last_used_at)
         self._refresh = Lookup(database, self._refresh_token, None, _record)
 
     def _read_statements(self, tables: Tables) -> None:
@@ -155,11 +156,11 @@ class SqlIssued:
             await transaction.run(self._insert, rows)
         await self._audit.append_each(transaction, noted, at_once=self._at_once, beside=rows)
 
-    async def find(self, token_id: bytes) -> IssuedRecord | None:
-        return await self._access.find(token_id)
+    def find(self, token_id: bytes, *, coarse: bool = False) -> Coroutine[Any, Any, IssuedRecord | None]:
+        return (self._coarse if coarse else self._access).find(token_id)
 
-    async def find_refresh(self, token_id: bytes) -> IssuedRecord | None:
-        return await self._refresh.find(token_id)
+    def find_refresh(self, token_id: bytes) -> Coroutine[Any, Any, IssuedRecord | None]:
+        return self._refresh.find(token_id)
 
     # --- ending
 

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Dialect, Select, bindparam, literal_column
 
 from tokenkeep._kept import Kept
 from tokenkeep.errors import StoreError
 from tokenkeep.stores.sql.database import Database
 from tokenkeep.stores.sql.servers.engine import EngineDatabase
-from tokenkeep.stores.sql.sqlite.reading import FileReader
+from tokenkeep.stores.sql.sqlite.reading import FileReader, Thread
 from tokenkeep.stores.sql.wire.coalescing import Key, Row
 from tokenkeep.stores.sql.wire.question import Fetch, Question, Wire
 
 KEPT: Final = 10_000
 """How many rows are remembered in decoded form, to be handed out again while they read the same."""
 
+MINUTE: Final = 60.0
+
+
+class _Decoded[R](NamedTuple):
+    """A row as the driver gave it, what was made of it, what asks for the same row again, and when it was read."""
+
+    row: Row
+    built: R
+    again: Sequence[Any]
+    read_at: float
+
 
 class Lookup[R]:
     """A SELECT that is compiled once and, where the database allows it, runs on the driver itself.
 
     Its parameters are text or bytes, in the order in which the statement names them. Every look-up asks the
-    database; only the decoding is saved where the row reads the same as the last time.
+    database; only the decoding is saved where the row reads the same as the last time. On SQLite, where each column
+    costs, a row that was decoded before is not even fetched: the database is asked whether it still reads the same.
 
     Args:
         build: makes of the decoded columns what the look-up returns; it must hold no secret.
+        moving: the column in the last place when uses alone change it: of a row that otherwise reads the same, it
+            may be up to a minute old. SQLite only: elsewhere it is never old.
     """
 
     def __init__(
@@ -37,20 +53,28 @@ class Lookup[R]:
         statement: Select[Any],
         reader: FileReader | Wire | None,
         build: Callable[[Sequence[Any]], R],
+        *,
+        moving: ColumnElement[Any] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._build = build
-        self._kept: Kept[Key, tuple[Row, R]] = Kept(KEPT)
+        self._kept: Kept[Key, _Decoded[R]] = Kept(KEPT)
         self._database = database
         self._statement = statement
         self._reader = reader if isinstance(reader, FileReader) else None
         self._fetch: Fetch | None = None
+        self._monotonic = monotonic
         compiled = statement.compile(dialect=database.dialect)
         self._sql = str(compiled)
         self._order: Sequence[str] = compiled.positiontup or list(compiled.params)
+        columns = list(statement.selected_columns)
         self._decoders: Sequence[Callable[[Any], Any] | None] = [
-            column.type.dialect_impl(database.dialect).result_processor(database.dialect, None)
-            for column in statement.selected_columns
+            column.type.dialect_impl(database.dialect).result_processor(database.dialect, None) for column in columns
         ]
+        ages = self._reader is not None and moving is not None
+        self._oldest = MINUTE if ages else math.inf
+        self._lasting = len(columns) - ages
+        self._again = _again(statement, columns[: self._lasting], database.dialect)
         if isinstance(database, EngineDatabase) and reader is not None and not isinstance(reader, FileReader):
             question = Question.of(statement, database.dialect)
             self._fetch, self._decoders = partial(database.directly, reader.fetching(question)), question.decoders
@@ -66,27 +90,43 @@ class Lookup[R]:
         return self._made_of(key, await self._read(key))
 
     def _find_in_file(self, reader: FileReader, key: Key) -> R | None:
+        place = (self, key)
         try:
-            noted: R | None = reader.found((self, key))
-            row = reader.first(self._sql, key) if noted is None else None
+            thread = reader.thread()
+            found: R | None = thread.found(place)
+            if found is not None:
+                return found
+            found = self._unchanged(thread, key)
+            row = thread.first(self._sql, key) if found is None else None
+            if found is None:
+                found = self._made_of(key, row)
+            if found is not None:
+                thread.note(place, found)
         except sqlite3.Error as error:
             failure = self._database.as_ours(error)
         else:
-            if row is None:
-                return noted
-            made = self._made_of(key, row)
-            reader.note((self, key), made)
-            return made
+            return found
         raise failure
 
-    def _made_of(self, key: Key, row: Row) -> R | None:
-        if row is None:
-            return None
+    def _unchanged(self, thread: Thread, key: Key) -> R | None:
+        """Return what was made of the row before, if the database says that it still reads the same."""
         kept = self._kept.get(key)
-        if kept is not None and kept[0] == row:
-            return kept[1]
+        if kept is None or self._monotonic() - kept.read_at >= self._oldest:
+            return None
+        return None if thread.first(self._again, kept.again) is None else kept.built
+
+    def _made_of(self, key: Key, row: Row) -> R | None:
+        kept = self._kept.get(key)
+        if row is None:
+            self._kept.pop(key, None)
+            return None
+        if kept is not None and kept.row == row:
+            if self._oldest < math.inf:
+                self._kept.keep(key, kept._replace(read_at=self._monotonic()))
+            return kept.built
         built = self._built(row)
-        self._kept.keep(key, (row, built))
+        again = () if self._reader is None else (*key, *row[: self._lasting])
+        self._kept.keep(key, _Decoded(row, built, again, self._monotonic()))
         return built
 
     def _built(self, row: Sequence[Any]) -> R:
@@ -109,3 +149,9 @@ class Lookup[R]:
             value if decode is None or value is None else decode(value)
             for decode, value in zip(self._decoders, row, strict=True)
         ]
+
+
+def _again(statement: Select[Any], columns: Sequence[ColumnElement[Any]], dialect: Dialect) -> str:
+    """The question whether a row still reads the same: its parameters, and then its columns as they were."""
+    same = [column.is_not_distinct_from(bindparam(f"column_{place}")) for place, column in enumerate(columns)]
+    return str(statement.with_only_columns(literal_column("1")).where(*same).compile(dialect=dialect))

@@ -73,7 +73,7 @@ class RedisIssued:
         names = self._names
         return [names.issued(whose), names.by_end(whose), names.living(whose)]
 
-    async def find(self, token_id: bytes) -> IssuedRecord | None:
+    async def find(self, token_id: bytes, *, coarse: bool = False) -> IssuedRecord | None:  # noqa: ARG002  # never is it behind
         kept = await self._find(token_id)
         return None if kept is None or kept[1].access_lifetime is not None else kept[2]
 

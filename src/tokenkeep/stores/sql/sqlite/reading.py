@@ -71,24 +71,57 @@ class Readers:
 
 
 class Thread:
-    """What one thread reads on: a connection, and what it found there since the last commit of anybody."""
+    """What one thread reads on: a connection, and what it found there since the last commit of anybody.
 
-    __slots__ = ("connection", "found", "owner", "version")
+    Each look-up is a transaction of its own and sees every commit before it: either it selects the row, or it asks
+    for `PRAGMA data_version`, which says that nobody has committed since the row was selected here.
+    """
+
+    __slots__ = ("_execute", "_found", "_version", "connection", "owner")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.owner = threading.current_thread()
         self.connection = connection
-        self.version: int | None = None
-        self.found: dict[Hashable, Any] = {}
+        self._execute = connection.cursor().execute  # one cursor: what it left unread it drops with the next statement
+        self._version: int | None = None
+        self._found: dict[Hashable, Any] = {}
+
+    def found(self, key: Hashable) -> Any:
+        """Return what was noted under a key, if nobody has committed since; otherwise `None`."""
+        noted = self._found.get(key)
+        if noted is None:
+            return None
+        version = self._look()
+        if version == self._version:
+            return noted
+        self._version = version
+        self._found = {}
+        return None
+
+    def note(self, key: Hashable, found: object) -> None:
+        """Note what was made of a row that `first` has just returned, in the place of the row."""
+        if self._version is None:  # the next row will be read after this
+            self._version = self._look()
+            return
+        if len(self._found) >= NOTED:
+            self._found = {}
+        self._found[key] = found
+
+    def first(self, sql: str, parameters: Sequence[Any]) -> Any:
+        """Return the first row as a tuple, or `None`."""
+        return self._execute(sql, parameters).fetchone()
+
+    def _look(self) -> int:
+        """Return a number that changes, for this connection, whenever another one has committed."""
+        version: int = self._execute("PRAGMA data_version").fetchone()[0]
+        return version
 
 
 class FileReader:
     """Look up single rows on the driver itself, on a connection for each thread.
 
     A warm row by its key takes less time than the hop to a worker thread, so the async face reads here
-    in its loop as well. Each look-up is a transaction of its own and sees every commit before it: either it
-    selects the row, or it asks for `PRAGMA data_version`, which says that nobody has committed since the row
-    was selected here.
+    in its loop as well.
     """
 
     def __init__(self, path: str) -> None:
@@ -97,34 +130,8 @@ class FileReader:
         self._lock = threading.Lock()
         self._threads: list[Thread] = []
 
-    def found(self, key: Hashable) -> Any:
-        """Return what this thread noted under a key, if nobody has committed since; otherwise `None`."""
-        thread = self._thread()
-        noted = thread.found.get(key)
-        if noted is None:
-            return None
-        version = _version(thread.connection)
-        if version == thread.version:
-            return noted
-        thread.version = version
-        thread.found = {}
-        return None
-
-    def note(self, key: Hashable, found: object) -> None:
-        """Note what was made of a row that `first` has just returned, in the place of the row."""
-        thread = self._thread()
-        if thread.version is None:  # the next row will be read after this
-            thread.version = _version(thread.connection)
-            return
-        if len(thread.found) >= NOTED:
-            thread.found = {}
-        thread.found[key] = found
-
-    def first(self, sql: str, parameters: Sequence[Any]) -> Any:
-        """Return the first row as a tuple, or `None`."""
-        return self._thread().connection.execute(sql, parameters).fetchone()
-
-    def _thread(self) -> Thread:
+    def thread(self) -> Thread:
+        """Return what the calling thread reads on."""
         try:
             thread: Thread = self._local.thread
         except AttributeError:
@@ -162,9 +169,3 @@ class FileReader:
         self._forgotten = self._threads  # closing an inherited connection would drop the parent's locks
         self._threads = []
         self._local = threading.local()
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    """A number that changes, for this connection, whenever another one has committed."""
-    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-    return version
