@@ -113,7 +113,7 @@ class IssuerCore:
         self._issues.forget()
 
     async def _count_uses(self, sums: Sums[str]) -> None:
-        await self._store.count_issued_uses([(bytes.fromhex(key), count, at) for key, (count, at) in sums.items()])
+        await self._store.count_issued_uses([(bytes.fromhex(key), used.count, used.last) for key, used in sums.items()])
 
     # --- issuing and verifying
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,8 +14,16 @@ from tokenkeep.ports import Work
 FLUSH_INTERVAL: Final = timedelta(seconds=5)
 """The longest time that a use stays in the process alone."""
 
-type Sums[K] = Mapping[K, tuple[int, datetime]]
-"""For each key the number of uses and the time of the last."""
+
+@dataclass(slots=True)
+class Sum:
+    """A number of uses, and the time of the last."""
+
+    count: int
+    last: datetime
+
+
+type Sums[K] = Mapping[K, Sum]
 
 
 class UseCounter[K: Hashable]:
@@ -27,22 +36,27 @@ class UseCounter[K: Hashable]:
         self._sink = sink
         self._work = work
         self._lock = threading.Lock()
-        self._sums: dict[K, tuple[int, datetime]] = {}
+        self._sums: dict[K, Sum] = {}
 
     def add(self, key: K, at: datetime) -> int:
         """Count one use; return how many of this key wait to be flushed."""
         with self._lock:
-            first = not self._sums
-            count = self._sums.get(key, (0, at))[0] + 1
-            self._sums[key] = (count, at)
+            sums = self._sums
+            summed = sums.get(key)
+            if summed is not None:  # one that is counted again and again is changed where it lies
+                summed.count += 1
+                summed.last = at
+                return summed.count
+            first = not sums
+            sums[key] = Sum(1, at)
         if first:
             self._work.later(self._flush_quietly, FLUSH_INTERVAL)
-        return count
+        return 1
 
     def last(self, key: K) -> datetime | None:
         """Return the last use that waits to be flushed; `None` when there is none."""
         pending = self._sums.get(key)
-        return None if pending is None else pending[1]
+        return None if pending is None else pending.last
 
     async def flush(self) -> None:
         """Hand over what was counted; where its caller is cancelled it goes on.
@@ -72,9 +86,10 @@ class UseCounter[K: Hashable]:
 
     def _put_back(self, sums: Sums[K]) -> None:
         with self._lock:
-            for key, (count, at) in sums.items():
-                more, last = self._sums.get(key, (0, at))
-                self._sums[key] = (count + more, max(at, last))
+            for key, old in sums.items():
+                new = self._sums.get(key, old)
+                count = old.count if new is old else old.count + new.count
+                self._sums[key] = Sum(count, max(old.last, new.last))
 
     def forget(self) -> None:
         """Drop what was counted: after a fork it is the parent's to flush."""

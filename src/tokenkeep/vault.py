@@ -385,7 +385,7 @@ class VaultCore:
         await self._backend.audit.note(account, entry)
 
     async def _count_uses(self, sums: Sums[str]) -> None:
-        uses: Sequence[Use] = [Use(token_id, count, last) for token_id, (count, last) in sums.items()]
+        uses: Sequence[Use] = [Use(token_id, used.count, used.last) for token_id, used in sums.items()]
         await self._tokens.count_uses(uses)
 
 

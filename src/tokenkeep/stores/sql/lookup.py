@@ -59,6 +59,7 @@ class Lookup[R]:
     ) -> None:
         self._build = build
         self._kept: Kept[Key, _Decoded[R]] = Kept(KEPT)
+        self._before: Sequence[Any] = ()
         self._database = database
         self._statement = statement
         self._reader = reader if isinstance(reader, FileReader) else None
@@ -124,10 +125,18 @@ class Lookup[R]:
             if self._oldest < math.inf:
                 self._kept.keep(key, kept._replace(read_at=self._monotonic()))
             return kept.built
+        row = self._sharing(row)
         built = self._built(row)
         again = () if self._reader is None else (*key, *row[: self._lasting])
         self._kept.keep(key, _Decoded(row, built, again, self._monotonic()))
         return built
+
+    def _sharing(self, row: Sequence[Any]) -> Sequence[Any]:
+        """Rows resemble each other: hold the text that a row has in common with the one before it only once."""
+        before = self._before if len(self._before) == len(row) else row
+        shared = tuple([old if type(new) is str and old == new else new for old, new in zip(before, row, strict=True)])
+        self._before = shared
+        return shared
 
     def _built(self, row: Sequence[Any]) -> R:
         try:
