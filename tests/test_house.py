@@ -34,6 +34,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
             "verifying",
             "registry",
             "leases",
+            "sightings",
             "acquiring",
             "status",
             "watching",

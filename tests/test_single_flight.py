@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 from tokenkeep import AsyncTokenVault, KeyRing, TokenVault
+from tokenkeep.model import Account
+from tokenkeep.ports import LeaseState
 from tokenkeep.testing import FakeClock, FakeProvider
 
 WORKERS = Path(__file__).with_name("workers.py")
@@ -246,3 +249,30 @@ def test_a_forked_child_uses_the_vault_and_counts_nothing_twice(url: str, keys: 
     with TokenVault.open(url, keys=keys, providers=[FakeProvider()]) as vault:
         assert vault.statistics("alice").total_usage == 6
         assert vault.statistics("alice").total_tokens == 1
+
+
+def test_the_callers_who_waited_in_one_process_read_the_new_token_once(url: str, statements: list[str]) -> None:
+    callers, waiting = 20, threading.Semaphore(0)
+
+    class Slow(FakeProvider):
+        def acquire(self, user_id: str) -> Any:
+            for _ in range(callers):
+                waiting.acquire(timeout=30)
+            statements.clear()
+            return super().acquire(user_id)
+
+    with TokenVault.open(url, providers=[Slow()], keys=KeyRing.generate()) as vault:
+        flight = vault._opened.core._flight
+        lease_state = flight._leases.lease_state
+
+        async def counted(account: Account) -> LeaseState:
+            state = await lease_state(account)
+            waiting.release()
+            return state
+
+        flight._leases.lease_state = counted  # type: ignore[method-assign]
+        with ThreadPoolExecutor(callers) as pool:
+            tokens = list(pool.map(lambda _: vault.get_or_create("alice"), range(callers)))
+    assert len({token.id for token in tokens}) == 1
+    read = [statement for statement in statements if "FROM tokenkeep_token" in statement and "kind =" in statement]
+    assert len(read) <= 3

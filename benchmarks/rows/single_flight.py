@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,7 +21,6 @@ from tokenkeep.providers import FunctionProvider
 PROCESSES: Final = 8
 CALLERS: Final = 100
 LOGIN_SECONDS: Final = 0.5
-HEAD_START: Final = 1.5
 ROUNDS: Final = 3
 
 
@@ -33,9 +33,8 @@ def measure(setting: Setting) -> Iterator[Line]:
             setting.keys.save(folder / "keys")
             with TokenVault.open(workload.url(folder / "tokens.db"), keys=setting.keys):
                 pass  # makes the file
-            start = time.monotonic() + HEAD_START
             with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-                last = max(pool.map(partial(callers, folder, start), range(PROCESSES)))
+                last = max(pool.map(partial(callers, folder), range(PROCESSES)))
             ends = [float(line) for line in (folder / "logins").read_text().split()]
             logins.append(len(ends))
             late.append((last - max(ends)) / MILLISECOND)
@@ -55,12 +54,16 @@ def login(folder: Path, _user: str) -> str:
     return "token"
 
 
-def wait_until(start: float) -> None:
-    time.sleep(max(0.0, start - time.monotonic()))
+def wait_for_all(folder: Path, number: int) -> None:
+    """Wait until every process has imported what it needs and opened its vault."""
+    (folder / f"ready-{number}").touch()
+    while len(list(folder.glob("ready-*"))) < PROCESSES:
+        time.sleep(0.005)
 
 
-def by_threads(folder: Path, start: float, _number: int) -> float:
+def by_threads(folder: Path, number: int) -> float:
     provider = FunctionProvider("p", partial(login, folder))
+    start = threading.Event()
     with (
         ThreadPoolExecutor(CALLERS) as pool,
         TokenVault.open(
@@ -69,18 +72,21 @@ def by_threads(folder: Path, start: float, _number: int) -> float:
     ):
 
         def caller(_: int) -> float:
-            wait_until(start)
+            start.wait()
             assert vault.get_or_create("alice").access_token.reveal() == "token"
             return time.monotonic()
 
-        return max(pool.map(caller, range(CALLERS)))
+        returns = pool.map(caller, range(CALLERS))
+        wait_for_all(folder, number)
+        start.set()
+        return max(returns)
 
 
-def by_tasks(folder: Path, start: float, _number: int) -> float:
-    return asyncio.run(_by_tasks(folder, start))
+def by_tasks(folder: Path, number: int) -> float:
+    return asyncio.run(_by_tasks(folder, number))
 
 
-async def _by_tasks(folder: Path, start: float) -> float:
+async def _by_tasks(folder: Path, number: int) -> float:
     provider = FunctionProvider("p", partial(login, folder))
     async with AsyncTokenVault.open(
         workload.url(folder / "tokens.db"), providers=[provider], keys=KeyRing.from_file(folder / "keys")
@@ -91,5 +97,5 @@ async def _by_tasks(folder: Path, start: float) -> float:
             assert token.access_token.reveal() == "token"
             return time.monotonic()
 
-        await asyncio.sleep(max(0.0, start - time.monotonic()))
+        wait_for_all(folder, number)
         return max(await asyncio.gather(*(caller() for _ in range(CALLERS))))

@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from tokenkeep.errors import AcquireInDoubt, ProviderError, ProviderRejected, ProviderUnavailable, StoreError
 from tokenkeep.model import Account, Action
 from tokenkeep.ports import Clock, Entry, Failure, Lease, LeaseState, LeaseStore, Wait, Work
+from tokenkeep.sightings import Seeker, Sightings
 
 LEASE: Final = timedelta(seconds=10)
 """How long a lease lasts without a beat: the time after which a leader that died is succeeded."""
@@ -38,7 +39,8 @@ class SingleFlight:
 
     A caller takes its turn in the process, looks whether what it wants is there, and otherwise takes the
     lease of the account or waits for whoever holds it, looking again after each wait. The callers who
-    waited for an attempt share its failure, so that a hundred threads do not try a wrong PIN a hundred times.
+    waited for an attempt share its failure, so that a hundred threads do not try a wrong PIN a hundred times,
+    and what the first of them then reads, which the others need not read again.
     """
 
     def __init__(self, leases: LeaseStore, *, clock: Clock, wait: Wait, work: Work) -> None:
@@ -46,20 +48,25 @@ class SingleFlight:
         self._clock = clock
         self._wait = wait
         self._work = work
+        self._sightings = Sightings[Any](wait.signal)
 
     async def run[T](
         self,
         account: Account,
         *,
-        ready: Callable[[], Awaitable[T | None]],
+        kind: str,
+        read: Callable[[], Awaitable[T | None]],
+        serves: Callable[[T], bool],
         attempt: Callable[[Lease], Awaitable[T | None]],
         forced: bool,
     ) -> T:
-        """Return what `ready` finds, or what `attempt` brings under the lease.
+        """Return what `read` finds and `serves` approves of, or what `attempt` brings under the lease.
 
         Args:
             account: what the lease is for.
-            ready: looks for the wanted thing; called again after each wait.
+            kind: whoever asks for the same kind of the same account would read the same.
+            read: looks for the wanted thing; called again after each wait.
+            serves: judges what was found, by this caller or by another who read it after this one had asked.
             attempt: brings it about and gives the lease back with it; `None` when the lease was lost meanwhile.
             forced: attempt even where earlier failures ask for a pause.
 
@@ -68,21 +75,47 @@ class SingleFlight:
         """
         seen = await self._leases.lease_state(account)
         shared_from = seen.fence if seen.held_for else seen.fence + 1
-        async with self._wait.turn(account):
-            waited, pause = 0.0, _FIRST_PAUSE
-            while waited < PATIENCE:
-                if (found := await ready()) is not None:
+        seeker = self._sightings.seek((account, kind), read)
+        try:
+            while not seeker.leads:
+                found: T | None = await seeker.told()
+                if found is not None and serves(found):
                     return found
-                state = await self._leases.lease_state(account)
-                self._share_failure(account, state, shared_from, forced=forced)
-                if not state.held_for:  # whoever is cancelled while he takes the lease must not leave it lying
-                    result = await self._work.finish(self._try_to_lead(account, ready, attempt))
-                    if result is not None:
-                        return result
-                await self._wait.sleep(pause)
-                waited, pause = waited + pause, min(pause * 1.5, _LONGEST_PAUSE)
+            async with self._wait.turn(account):
+                return await self._bring(account, seeker, read, serves, attempt, shared_from, forced=forced)
+        finally:
+            seeker.leave()
+
+    async def _bring[T](  # what `run` was given
+        self,
+        account: Account,
+        seeker: Seeker[T],
+        read: Callable[[], Awaitable[T | None]],
+        serves: Callable[[T], bool],
+        attempt: Callable[[Lease], Awaitable[T | None]],
+        shared_from: int,
+        *,
+        forced: bool,
+    ) -> T:
+        waited, pause = 0.0, _FIRST_PAUSE
+        while waited < PATIENCE:
+            if (found := await _sought(seeker.look, serves)) is not None:
+                return found
+            state = await self._leases.lease_state(account)
+            self._share_failure(account, state, shared_from, forced=forced)
+            if not state.held_for:  # whoever is cancelled while he takes the lease must not leave it lying
+                ready = partial(_sought, read, serves)
+                result = await self._work.finish(self._try_to_lead(account, ready, attempt))
+                if result is not None:
+                    return result
+            await self._wait.sleep(pause)
+            waited, pause = waited + pause, min(pause * 1.5, _LONGEST_PAUSE)
         msg = f"another process has held the login for {PATIENCE:.0f} seconds; see what it waits for, then ask again"
         raise ProviderUnavailable(msg, provider=account.provider, user_id=account.user_id)
+
+    def forget(self) -> None:
+        """After a fork: those who wait are the parent's."""
+        self._sightings.forget()
 
     def _share_failure(self, account: Account, state: LeaseState, shared_from: int, *, forced: bool) -> None:
         if state.failed_fence is None or state.held_for or state.failure is None:
@@ -133,6 +166,11 @@ class SingleFlight:
             await self._leases.drop_lease(lease, failure, entry)
         except StoreError:
             return
+
+
+async def _sought[T](look: Callable[[], Awaitable[T | None]], serves: Callable[[T], bool]) -> T | None:
+    found = await look()
+    return found if found is not None and serves(found) else None
 
 
 def _owner() -> str:

@@ -117,6 +117,7 @@ class VaultCore:
         self._uses.forget()
         self._unwritten.clear()
         self._watching.forget()
+        self._flight.forget()
         if self._readings is not None:
             self._readings.forget()
 
@@ -199,19 +200,17 @@ class VaultCore:
         What serves is a token newer than `seen`, or with `min_validity` one that lasts that long.
         """
 
-        async def ready() -> TokenRecord | None:
-            record = await self._in_place(account, kind)
+        def serves(record: TokenRecord) -> bool:
             now = self._clock.now()
-            newer = seen is None or (record is not None and record.id != seen.id)
-            if newer and _usable(record, now):
-                return record
-            return record if min_validity is not None and _usable(record, now, min_validity) else None
+            newer = seen is None or record.id != seen.id
+            return (newer and _usable(record, now)) or (min_validity is not None and _usable(record, now, min_validity))
 
         async def attempt(lease: Lease) -> TokenRecord | None:
             landed = await self._acquiring.attempt(lease, source)
             return None if landed is None else self._wanted(account, landed, kind)
 
-        return await self._flight.run(account, ready=ready, attempt=attempt, forced=forced)
+        read = partial(self._in_place, account, kind)
+        return await self._flight.run(account, kind=kind, read=read, serves=serves, attempt=attempt, forced=forced)
 
     def _wanted(self, account: Account, landed: Landed, kind: str) -> TokenRecord:
         self._watching.ring(account)
@@ -274,7 +273,9 @@ class VaultCore:
 
         record = await write(Unheld(account=account))
         if record is None:  # somebody logs in, or others store at this moment
-            record = await self._flight.run(account, ready=nothing, attempt=write, forced=True)
+            record = await self._flight.run(
+                account, kind="", read=nothing, serves=lambda _: False, attempt=write, forced=True
+            )
         return self._open(record)
 
     async def _at_hand(self, account: Account, kind: str, needed: timedelta) -> TokenRecord | None:
