@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from sqlalchemy import BigInteger, Column, Dialect, Insert, Select, bindparam, func, insert, select, tuple_
 from sqlalchemy import Table as SqlTable
+from sqlalchemy.dialects import sqlite
 
 from tokenkeep.ports import Room, Row
 from tokenkeep.stores.sql.arrays import Rows
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
     from tokenkeep.stores.sql.servers.psycopg_copying import Copier
 
 
-_TOGETHER: Final = {"postgresql": 5000}
-"""What COPY takes at a time: the larger, the less a commit costs each row."""
+_TOGETHER: Final = {"postgresql": 5000, "sqlite": 5000}
+"""Rows in one transaction: the more, the less a commit costs each of them."""
 
 
 class _Statements(NamedTuple):
+    """What one kind of row needs; `add_new` leaves out what is there, where that takes no question of its own."""
+
     key: tuple[Column[Any], ...]
     total: Select[Any]
     first: Select[Any]
     next: Select[Any]
     add: Insert
+    add_new: Insert | None
 
 
 class _Lists(NamedTuple):
@@ -53,7 +57,7 @@ class SqlTransfer:
         self._database = database
         self._partitions = partitions
         self.together = _TOGETHER.get(database.dialect.name, 500)
-        self._rooms = {room: _statements(getattr(tables, room.value)) for room in Room}
+        self._rooms = {room: _statements(getattr(tables, room.value), database.dialect) for room in Room}
         self._lists: dict[Room, _Lists] = {}
         self._copiers: dict[Room, Copier] = {}
         if database.dialect.name == "postgresql":
@@ -114,6 +118,8 @@ class SqlTransfer:
     @writes(Doubt.REPEAT)
     async def _add_rows(self, transaction: Transaction, room: Room, rows: Sequence[Row]) -> int:
         statements = self._rooms[room]
+        if statements.add_new is not None:
+            return await transaction.count(statements.add_new, rows) if rows else 0
         keys = [tuple(row[column.name] for column in statements.key) for row in rows]
         there = {tuple(row) for row in await transaction.rows(_known(statements.key, keys))} if keys else set()
         new = [dict(row) for row, key in zip(rows, keys, strict=True) if key not in there]
@@ -122,7 +128,7 @@ class SqlTransfer:
         return len(new)
 
 
-def _statements(table: SqlTable) -> _Statements:
+def _statements(table: SqlTable, dialect: Dialect) -> _Statements:
     key = tuple(table.primary_key.columns)
     past = tuple_(*(bindparam(f"past_{column.name}", type_=column.type) for column in key))
     first = select(table).order_by(*key).limit(bindparam("count"))
@@ -132,6 +138,7 @@ def _statements(table: SqlTable) -> _Statements:
         first=first,
         next=first.where(tuple_(*key) > past),
         add=insert(table),
+        add_new=sqlite.insert(table).on_conflict_do_nothing(key) if dialect.name == "sqlite" else None,
     )
 
 
