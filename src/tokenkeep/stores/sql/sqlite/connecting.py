@@ -9,8 +9,11 @@ from typing import Final
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process to finish its transaction."""
 
+WRITES_IN_MEMORY: Final = 16_384
+"""KiB of pages that the connection which writes may keep: a change that touches many finds them there."""
 
-def connect(path: str | None) -> sqlite3.Connection:
+
+def connect(path: str | None, *, writes: bool = False) -> sqlite3.Connection:
     """Open a file, or with `None` a database in memory that lives as long as the connection.
 
     The driver opens no transactions of its own. `synchronous=FULL` syncs the log at every commit: what was
@@ -22,6 +25,8 @@ def connect(path: str | None) -> sqlite3.Connection:
     try:
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
+        if writes:
+            connection.execute(f"PRAGMA cache_size=-{WRITES_IN_MEMORY}")
         connection.execute("PRAGMA secure_delete=FAST")  # what is erased is overwritten where it costs no more writes
     except BaseException:
         connection.close()

@@ -100,7 +100,7 @@ class SqliteDatabase:
         self._in_memory = path is None
         self._asynchronous = asynchronous and path is not None
         wrap = partial(SqliteTransaction, statements=Statements(self.dialect))
-        self._writer = Writer(partial(connect, path), wrap)
+        self._writer = Writer(partial(connect, path, writes=True), wrap)
         self._readers = Readers(partial(connect, path), wrap)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenkeep-sqlite")
 
