@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +38,8 @@ def write(path: Path, content: Secret, *, replace: bool = True) -> None:
     With `replace=False` a file that is there stays, and `FileExistsError` is raised: of several processes
     one writes.
     """
+    import tempfile  # noqa: PLC0415  # few programs write keys
+
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor has no path

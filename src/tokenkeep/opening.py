@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import importlib
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -235,6 +233,9 @@ def _issuer_ring(keys: KeyRing | None, store: OpenedStore) -> KeyRing | None:
 
 def _actor() -> str:
     """Who the audit trail says did it: `user@host/pid`."""
+    import getpass  # noqa: PLC0415  # no program needs it before it opens something
+    import socket  # noqa: PLC0415  # likewise
+
     user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     with suppress(KeyError, OSError, ImportError):
         user = getpass.getuser()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from inspect import isawaitable
@@ -97,6 +96,8 @@ class Threads:
             self._alarms.cancel(alarm)
 
     async def each[T](self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], *, concurrency: int) -> list[T]:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # only for batches
+
         with ThreadPoolExecutor(concurrency, thread_name_prefix="tokenkeep") as pool:
             return list(pool.map(lambda job: run(job()), jobs))
 
@@ -123,6 +124,7 @@ class Threads:
 def _wait_for[T](result: Awaitable[T]) -> T:
     """Run an awaitable to its end from blocking code, in an event loop of its own."""
     import asyncio  # noqa: PLC0415  # only for those who hand an asynchronous provider to the sync face
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # likewise
 
     async def waiting() -> T:
         return await result
