@@ -5,8 +5,10 @@ from __future__ import annotations
 import _socket
 import asyncio
 import socket
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -191,3 +193,82 @@ async def test_a_strict_verification_on_postgresql_is_one_write_and_a_crowd_of_t
     assert writes.count == 10 if callers == 1 else writes.count <= 2 * 10 + 8
     assert profile.calls / callers / 10 <= (120 if callers == 1 else 60)
     assert not profile.modules & {"sqlalchemy", "concurrent", "greenlet"}
+
+
+# --- a row that was decoded before
+
+
+def changed(path: Path, assignment: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE tokenkeep_issued SET {assignment}")  # noqa: S608  # of this test
+
+
+def test_a_row_that_was_decoded_before_is_not_fetched_again_however_often_it_was_used(
+    url: str, tmp_path: Path, statements: list[str]
+) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        token = bearer(issuer.issue("alice"))
+        who = issuer.verify(token)
+        for _ in range(3):
+            issuer.statistics("alice")  # writes the uses
+            statements.clear()
+            assert issuer.verify(token) is who
+            assert [statement.split()[:2] for statement in statements if "PRAGMA" not in statement] == [["SELECT", "1"]]
+        changed(tmp_path / "tokens.db", "usage_count = 100")
+        assert issuer.verify(token) is who
+
+
+def test_whatever_is_changed_in_a_row_that_was_decoded_before_shows_at_once(url: str, tmp_path: Path) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        token = bearer(issuer.issue("alice", scopes={"a"}, name="laptop", client="c", metadata={"x": 1}))
+        before = issuer.verify(token)
+        assert before is not None
+        for attribute, value in {"user_id": "bob", "name": "phone", "scopes": "b", "client": "d"}.items():
+            changed(tmp_path / "tokens.db", f"{attribute} = '{value}'")
+            assert (after := issuer.verify(token)) is not None
+            assert getattr(after, attribute) == (frozenset("b") if attribute == "scopes" else value)
+        for attribute in ("name", "client", "metadata"):
+            changed(tmp_path / "tokens.db", f"{attribute} = NULL")
+            assert (after := issuer.verify(token)) is not None
+            assert not getattr(after, attribute)
+        for attribute in ("created_at", "expires_at"):
+            changed(tmp_path / "tokens.db", f"{attribute} = {attribute} - 1")
+            assert (after := issuer.verify(token)) is not None
+            assert getattr(before, attribute) - getattr(after, attribute) == timedelta(microseconds=1)
+        for assignment in ("namespace = 'another'", "namespace = 'default', expires_at = 1", "digest = x'00'"):
+            changed(tmp_path / "tokens.db", assignment)
+            assert issuer.verify(token) is None
+
+
+def test_the_last_use_that_is_shown_is_at_most_a_minute_behind(url: str, tmp_path: Path) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        lookup, seconds = issuer._opened.core._store._coarse, [0.0]  # type: ignore[attr-defined]
+        lookup._monotonic = lambda: seconds[0]
+        token = bearer(issuer.issue("alice"))
+        assert (who := issuer.verify(token)) is not None
+        assert who.last_used_at is None
+        changed(tmp_path / "tokens.db", "last_used_at = created_at + 1")
+        seconds[0] = 59.0
+        assert issuer.verify(token) is who
+        seconds[0] = 60.0
+        changed(tmp_path / "tokens.db", "last_used_at = created_at + 2")
+        assert (who := issuer.verify(token)) is not None
+        assert who.last_used_at == who.created_at + timedelta(microseconds=2)
+
+
+@pytest.mark.requirement("X2")
+def test_where_idleness_counts_the_last_use_is_never_behind(url: str, tmp_path: Path) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, idle=timedelta(minutes=10), keys=KeyRing.generate()) as issuer:
+        token = bearer(issuer.issue("alice"))
+        assert issuer.verify(token) is not None
+        for later in (1, 2):
+            changed(tmp_path / "tokens.db", f"last_used_at = created_at + {later}")
+            assert (who := issuer.verify(token)) is not None
+            assert who.last_used_at == who.created_at + timedelta(microseconds=later)
+
+
+def test_tokens_share_the_text_that_they_have_in_common(url: str) -> None:
+    with TokenIssuer.open(url, lifetime=HOUR, keys=KeyRing.generate()) as issuer:
+        tokens = [bearer(issuer.issue(user, scopes={"a"}, client="the same")) for user in ("alice", "bob", "carol")]
+        seen = [who for token in tokens if (who := issuer.verify(token)) is not None]
+    assert [len({id(getattr(who, name)) for who in seen}) for name in ("namespace", "client", "scopes")] == [1, 1, 1]
