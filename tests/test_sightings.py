@@ -10,6 +10,10 @@ from tokenkeep.sightings import Seeker, Sightings
 from tokenkeep.tasks import TaskSignal
 
 
+def anything(_found: int) -> bool:
+    return True
+
+
 class Book:
     """Counts how often it is read, and answers with that."""
 
@@ -39,7 +43,7 @@ async def test_those_who_stand_by_are_told_what_the_leader_reads(book: Book, sig
     first, second, third = (sightings.seek("a", book) for _ in range(3))
     assert [seeker.leads for seeker in (first, second, third)] == [True, False, False]
     waiting = [told(second), told(third)]
-    assert await first.look() == 1
+    assert await first.look(anything) == 1
     assert await asyncio.gather(*waiting) == [1, 1]
     assert book.read == 1
 
@@ -52,7 +56,7 @@ async def test_whoever_asks_while_the_leader_reads_is_not_served_by_that(sightin
         return 1
 
     first = sightings.seek("a", read)
-    await first.look()
+    await first.look(anything)
     waiting = told(late[0])
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -67,11 +71,22 @@ async def test_nothing_that_was_found_wakes_nobody(sightings: Sightings[int]) ->
 
     first, second = sightings.seek("a", nothing), sightings.seek("a", nothing)
     waiting = told(second)
-    assert await first.look() is None
+    assert await first.look(anything) is None
     await asyncio.sleep(0)
     assert not waiting.done()
     first.leave()
     assert await waiting is None
+
+
+async def test_what_does_not_serve_the_leader_wakes_nobody(book: Book, sightings: Sightings[int]) -> None:
+    first, second = sightings.seek("a", book), sightings.seek("a", book)
+    waiting = told(second)
+    for _ in range(3):
+        assert await first.look(lambda page: page > 3) is None
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await first.look(lambda page: page > 3) == 4
+    assert await waiting == 4
 
 
 async def test_whoever_leaves_when_he_was_just_made_the_leader_lets_the_next_one(

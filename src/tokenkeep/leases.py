@@ -99,7 +99,7 @@ class SingleFlight:
     ) -> T:
         waited, pause = 0.0, _FIRST_PAUSE
         while waited < PATIENCE:
-            if (found := await _sought(seeker.look, serves)) is not None:
+            if (found := await seeker.look(serves)) is not None:
                 return found
             state = await self._leases.lease_state(account)
             self._share_failure(account, state, shared_from, forced=forced)
@@ -168,8 +168,8 @@ class SingleFlight:
             return
 
 
-async def _sought[T](look: Callable[[], Awaitable[T | None]], serves: Callable[[T], bool]) -> T | None:
-    found = await look()
+async def _sought[T](read: Callable[[], Awaitable[T | None]], serves: Callable[[T], bool]) -> T | None:
+    found = await read()
     return found if found is not None and serves(found) else None
 
 

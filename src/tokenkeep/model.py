@@ -191,7 +191,8 @@ class IssuedToken:
         refresh_token: likewise; `None` too when none was asked for.
         scopes: what it may do; an empty set is nothing (default deny), `"*"` is everything.
         expires_at: its end, which nothing extends.
-        last_used_at: the last use that was recorded, coarser than each request; `None` when never used.
+        last_used_at: the last use that was recorded, coarser than each request; `None` when never used. What `verify`
+            returns may be a minute behind, where no idle lifetime counts; `tokens` is not.
     """
 
     id: str

@@ -50,12 +50,13 @@ class Seeker[T]:
         found, self._found = self._found, None
         return found
 
-    async def look(self) -> T | None:
-        """Read, and tell all who asked before."""
+    async def look(self, serves: Callable[[T], bool]) -> T | None:
+        """Read; return what serves, and tell all who asked before of it: each judges it for himself."""
         number = self._sightings.next_number()
         found = await self._read()
-        if found is not None:
-            self._sightings.tell(self._group, found, number)
+        if found is None or not serves(found):
+            return None
+        self._sightings.tell(self._group, found, number)
         return found
 
     def tell(self, found: T) -> None:
