@@ -9,7 +9,7 @@ from typing import Final
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process to finish its transaction."""
 
-WRITES_IN_MEMORY: Final = 16_384
+_WRITES_IN_MEMORY: Final = "PRAGMA cache_size=-16384"
 """KiB of pages that the connection which writes may keep: a change that touches many finds them there."""
 
 
@@ -26,7 +26,7 @@ def connect(path: str | None, *, writes: bool = False) -> sqlite3.Connection:
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
         if writes:
-            connection.execute(f"PRAGMA cache_size=-{WRITES_IN_MEMORY}")
+            connection.execute(_WRITES_IN_MEMORY)
         connection.execute("PRAGMA secure_delete=FAST")  # what is erased is overwritten where it costs no more writes
     except BaseException:
         connection.close()
