@@ -36,6 +36,7 @@ FLOORS: Final[dict[int, tuple[str, ...]]] = {
             "leases",
             "sightings",
             "acquiring",
+            "revoking",
             "status",
             "watching",
         ),

@@ -30,8 +30,8 @@ import time
 from alembic import op
 from sqlalchemy import Column, Integer, inspect
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -60,7 +60,7 @@ def newer(tmp_path: Path) -> list[Path]:
 def with_a_later_revision(tmp_path: Path, *, seconds: float) -> list[Path]:
     folder = tmp_path / "newer"
     folder.mkdir(exist_ok=True)
-    (folder / "r0003_colour.py").write_text(LATER.replace("LATERS", str(seconds)))
+    (folder / "r0004_colour.py").write_text(LATER.replace("LATERS", str(seconds)))
     return [HERE / "versions", folder]
 
 
@@ -124,8 +124,8 @@ def test_a_table_that_was_changed_by_hand_is_noticed(url: str) -> None:
 def test_upgrading_twice_does_nothing_the_second_time(url: str, newer: list[Path]) -> None:
     use(url)
     with migrations(url, newer) as found:
-        assert run(found.upgrade()) == State(2, 3)
-        assert run(found.upgrade()) == State(3, 3)
+        assert run(found.upgrade()) == State(3, 4)
+        assert run(found.upgrade()) == State(4, 4)
 
 
 @pytest.mark.requirement("D9")
@@ -147,7 +147,7 @@ def test_programs_go_on_while_the_tables_are_upgraded(url: str, newer: list[Path
             upgraded = threads.submit(lambda: run(found.upgrade()))
             for number in range(20):
                 vault.store("bob", NewToken(f"t{number}", expires_in=3600), provider="p")
-            assert upgraded.result() == State(2, 3)
+            assert upgraded.result() == State(3, 4)
         assert vault.get_valid("alice", provider="p") is not None
         assert len(vault.history("bob", provider="p", limit=50)) == 20
 
@@ -167,7 +167,7 @@ def test_traffic_does_not_queue_behind_an_upgrade_that_waits_for_a_table(postgre
                     assert not upgraded.done()
             assert vault.get_valid("alice", provider="p") is not None  # within the three seconds of patience
             assert not upgraded.done()
-        assert upgraded.result() == State(2, 3)
+        assert upgraded.result() == State(3, 4)
 
 
 def test_several_upgrades_at_once_are_one(url: str, newer: list[Path]) -> None:
@@ -177,7 +177,7 @@ def test_several_upgrades_at_once_are_one(url: str, newer: list[Path]) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         states = list(threads.map(upgrade, range(4)))
-    assert sorted(state.found or 0 for state in states) == [0, 3, 3, 3]
+    assert sorted(state.found or 0 for state in states) == [0, 4, 4, 4]
 
 
 UPGRADE = """
@@ -200,12 +200,12 @@ def test_an_upgrade_that_was_killed_half_way_is_finished_by_the_next(url: str, t
         assert child.stdout.readline() == "half-way\n"
         os.kill(child.pid, signal.SIGKILL)
     with migrations(url) as found:
-        assert run(found.state()).found == 2
+        assert run(found.state()).found == 3
     use(url)  # what was there goes on
     versions_again = with_a_later_revision(tmp_path, seconds=0)
     with migrations(url, versions_again) as found:
-        assert run(found.upgrade()) == State(2, 3)
-        assert run(found.upgrade()) == State(3, 3)
+        assert run(found.upgrade()) == State(3, 4)
+        assert run(found.upgrade()) == State(4, 4)
 
 
 def test_a_creation_that_stopped_between_a_table_and_its_index_is_finished(mariadb_url: str) -> None:

@@ -297,18 +297,19 @@ class Acquiring:
         refresh = new.refresh_token or (kept_refresh if new.kind == "access" else None)
         return seal(self._sealer, record, new.access_token, refresh)
 
-    async def write_late(self, account: Account) -> None:
-        """Repeat a write that failed; afterwards nothing waits, be it written or overtaken.
+    async def write_late(self, account: Account) -> Sequence[TokenRecord]:
+        """Repeat a write that failed; afterwards nothing waits. Return what was overtaken, and so not written.
 
         Raises:
             StoreError: it failed again; it still waits.
         """
         waiting = self.unwritten.get(account)
         if waiting is None:
-            return
-        await self._tokens.replace(waiting.records, waiting.lease, waiting.late())
+            return ()
+        written = await self._tokens.replace(waiting.records, waiting.lease, waiting.late())
         if self.unwritten.get(account) is waiting:
             del self.unwritten[account]
+        return () if written else waiting.records
 
 
 def binding(record: TokenRecord, field: str) -> Binding:

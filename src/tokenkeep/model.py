@@ -221,6 +221,7 @@ class Action(StrEnum):
     EXPIRED = "expired"
     PROVIDER_REVOKED = "provider_revoked"
     PROVIDER_REVOKE_FAILED = "provider_revoke_failed"
+    PROVIDER_REVOKE_ABANDONED = "provider_revoke_abandoned"
     ACQUIRE_FAILED = "acquire_failed"
     ACQUIRE_IN_DOUBT = "acquire_in_doubt"
     REFRESHED = "refreshed"
@@ -340,11 +341,16 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What a purge removed: secrets that were erased, rows of tokens and of the audit trail deleted."""
+    """What a purge removed: secrets that were erased, rows of tokens and of the audit trail deleted.
+
+    Attributes:
+        provider_revoked: tokens revoked here earlier, of which their providers were told now.
+    """
 
     secrets: int = 0
     tokens: int = 0
     audit_events: int = 0
+    provider_revoked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,12 +385,15 @@ class Status:
         schema_version: what the database holds; `None` when it could not be asked.
         key_ids: the keys that seal at least one row, sorted.
         warnings: settings that would lose data or trust, each a sentence.
+        awaiting_revocation: tokens that have ended here, in any namespace, and of which the provider has still to be
+            told; `None` when it could not be asked.
     """
 
     tiers: tuple[TierStatus, ...]
     schema_version: int | None
     key_ids: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    awaiting_revocation: int | None = None
 
     @property
     def healthy(self) -> bool:

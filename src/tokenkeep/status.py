@@ -15,8 +15,12 @@ async def status_of(backend: Backend) -> Status:
     schema_version = await backend.health.schema_version()
     key_ids: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    wishes: int | None = None
     if schema_version is not None:
         with suppress(StoreError):
             key_ids = tuple(sorted(await backend.keys.keys_in_use()))
             warnings = await backend.health.warnings()
-    return Status(tiers=tiers, schema_version=schema_version, key_ids=key_ids, warnings=warnings)
+            wishes = await backend.wishes.count_wishes()
+    return Status(
+        tiers=tiers, schema_version=schema_version, key_ids=key_ids, warnings=warnings, awaiting_revocation=wishes
+    )

@@ -14,6 +14,7 @@ from tokenkeep.keycheck import check_keys
 from tokenkeep.model import Purged, Rotated
 from tokenkeep.ports import Backend, Clock, Sealer, TokenRecord, Wait
 from tokenkeep.registry import Registry
+from tokenkeep.revoking import Revocations
 from tokenkeep.uses import UseCounter
 
 HISTORY_RETENTION: Final = timedelta(days=365)
@@ -33,6 +34,7 @@ class Upkeep:
         sealer: Sealer,
         uses: UseCounter[str],
         auditing: Auditing,
+        revocations: Revocations,
         *,
         clock: Clock,
         wait: Wait,
@@ -43,6 +45,7 @@ class Upkeep:
         self._sealer = sealer
         self._uses = uses
         self._auditing = auditing
+        self._revocations = revocations
         self._clock = clock
         self._wait = wait
 
@@ -50,6 +53,7 @@ class Upkeep:
         expired = self._clock.now() if expired_before is None else _checking.instant(expired_before, "expired_before")
         audit = None if audit_before is None else _checking.instant(audit_before, "audit_before")
         await self._uses.flush()
+        revoked = await self._revocations.work_off()
         secrets = tokens = events = 0
         while True:
             erased, deleted = await self._tokens.purge(
@@ -65,7 +69,7 @@ class Upkeep:
             if gone < _BATCH:
                 break
             await self._wait.sleep(_PAUSE_BETWEEN_BATCHES)
-        return Purged(secrets=secrets, tokens=tokens, audit_events=events)
+        return Purged(secrets=secrets, tokens=tokens, audit_events=events, provider_revoked=revoked)
 
     async def rotate_keys(self, progress: Callable[[int, int], object] | None = None) -> Rotated:
         newest = self._sealer.key_id

@@ -35,7 +35,6 @@ from tokenkeep.ports import (
     Lease,
     NearTokens,
     Provider,
-    Revoking,
     Right,
     Sealer,
     TokenRecord,
@@ -47,6 +46,7 @@ from tokenkeep.ports import (
 from tokenkeep.readings import Readings
 from tokenkeep.registry import Registry
 from tokenkeep.reports import Reports
+from tokenkeep.revoking import Revocations
 from tokenkeep.upkeep import Upkeep
 from tokenkeep.uses import Sums, UseCounter
 from tokenkeep.watching import Watcher, Watching
@@ -83,9 +83,12 @@ class VaultCore:
         self._uses = UseCounter[str](self._count_uses, work)
         self._watching = Watching(backend.bell, wait=wait, work=work)
         self._readings = Readings(backend.audit, wait=wait, work=work) if audit_reads else None
+        self._revocations = Revocations(backend, registry, self._open, clock=clock, work=work)
         self.auditing = Auditing(backend.audit, sealer, namespace=registry.namespace)
         self.reports = Reports(backend, registry, self._uses, clock=clock)
-        self.upkeep = Upkeep(backend, registry, sealer, self._uses, self.auditing, clock=clock, wait=wait)
+        self.upkeep = Upkeep(
+            backend, registry, sealer, self._uses, self.auditing, self._revocations, clock=clock, wait=wait
+        )
 
     async def start(self) -> None:
         """Prepare the schema and check the keys."""
@@ -360,30 +363,9 @@ class VaultCore:
 
     async def revoke(self, user_id: str, *, provider: str | None = None) -> bool:
         account = self._registry.account(user_id, provider)
-        source = self._registry.providers.get(account.provider)
-        waiting = self._unwritten.pop(account, None)
-        records = [*await self._tokens.loaded(account), *(waiting.records if waiting else ())]
-        now = self._clock.now()
-
-        def entry(token_id: str) -> Entry:
-            return Entry(action=Action.REVOKED, at=now, token_id=token_id, detail={})
-
-        ended = await self._tokens.revoke(account, entry)
-        if isinstance(source, Revoking):
-            for record in records:
-                if _usable(record, now):
-                    await self._revoke_there(source, account, record)
-        return ended > 0 or waiting is not None
-
-    async def _revoke_there(self, source: Revoking, account: Account, record: TokenRecord) -> None:
-        """Tell the provider; whether it listened is in the audit trail, for here the token has ended already."""
-        action, detail = Action.PROVIDER_REVOKED, {"kind": record.kind}
-        try:
-            await self._work.call(source.revoke, self._open(record))
-        except Exception as error:  # noqa: BLE001  # whatever a provider raises, here the token has ended
-            action, detail = Action.PROVIDER_REVOKE_FAILED, {**detail, "error": type(error).__name__}
-        entry = Entry(action=action, at=self._clock.now(), token_id=record.id, detail=detail)
-        await self._backend.audit.note(account, entry)
+        was_waiting = account in self._unwritten
+        overtaken = await self._acquiring.write_late(account)  # what is nowhere but here would be forgotten
+        return await self._revocations.revoke(account, overtaken) > 0 or was_waiting
 
     async def _count_uses(self, sums: Sums[str]) -> None:
         uses: Sequence[Use] = [Use(token_id, used.count, used.last) for token_id, used in sums.items()]

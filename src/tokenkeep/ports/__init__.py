@@ -24,6 +24,7 @@ from tokenkeep.ports.leasing import Failure, Lease, LeaseState, LeaseStore, Righ
 from tokenkeep.ports.partitions import Partitions
 from tokenkeep.ports.providing import CodeWindow, ExpiryPolicy, OneTimeCodes, Provider, Renewing, Revoking
 from tokenkeep.ports.reporting import AuditReports, IssuedReports, TokenReports
+from tokenkeep.ports.revoking import Wish, WishStore, may_still_be_good
 from tokenkeep.ports.running import Aside, Clock, Signal, Wait, Work
 from tokenkeep.ports.sealing import Binding, Sealer
 from tokenkeep.ports.transfer import Room, Row, Transferable
@@ -83,5 +84,8 @@ __all__ = [
     "Unheld",
     "Use",
     "Wait",
+    "Wish",
+    "WishStore",
     "Work",
+    "may_still_be_good",
 ]

@@ -85,9 +85,11 @@ class TokenStore(TokenReports, Protocol):
     async def reject(self, token_id: str, account: Account, entry: Entry) -> bool:
         """Mark exactly this token as refused by the provider; `False` when it is no longer in place."""
 
-    async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
+    async def revoke(self, account: Account, entry: Callable[[str], Entry], *, wishing: bool) -> int:
         """End what is in place of every kind, erase the secrets, note each by its id; return how many.
 
+        With `wishing` those that may still be good at the provider (`may_still_be_good`) keep their secrets, each
+        as a `Wish` that is due from the moment of the entry on.
         The entries differ in nothing but the id: a store may make one and put the ids in itself.
         A lease of the account is broken in the same transaction, so that a login in flight cannot land.
         """
@@ -103,7 +105,7 @@ class TokenStore(TokenReports, Protocol):
     ) -> tuple[int, int]:
         """Work on one batch; return how many secrets were erased and how many rows deleted; (0, 0): done.
 
-        Secrets go of tokens that ended before `expired_before` (but a refresh token in place stays), rows
+        Secrets go of tokens in place that ended before `expired_before` (but a refresh token stays), rows
         of those that ended before `ended_before`.
         """
 

@@ -12,6 +12,7 @@ from tokenkeep.ports.common import Health, KeyStore
 from tokenkeep.ports.issued import IssuedStore
 from tokenkeep.ports.leasing import LeaseStore
 from tokenkeep.ports.partitions import Partitions
+from tokenkeep.ports.revoking import WishStore
 from tokenkeep.ports.transfer import Transferable
 from tokenkeep.ports.watching import Bell
 
@@ -28,6 +29,7 @@ class Backend:
     """
 
     tokens: TokenStore
+    wishes: WishStore
     leases: LeaseStore
     issued: IssuedStore
     audit: AuditStore

@@ -114,6 +114,7 @@ _COLUMNS: Final[Mapping[Room, _Columns]] = {
             "ended_at": _TIME,
             "end_reason": _TEXT,
             "last_used_at": _TIME,
+            "revoke_at": _TIME,
         },
     ),
     Room.ISSUED: _Columns(
@@ -199,7 +200,7 @@ def _changed(value: Any, wanted: type, change: Callable[[Any], Any]) -> Any:
 def _check_place(token: Flat) -> None:
     if token["active"] is None:
         return
-    if token["active"] != IN_PLACE or token["ended_at"] is not None or token["end_reason"] is not None:
+    if token["active"] != IN_PLACE or any(token[name] is not None for name in ("ended_at", "end_reason", "revoke_at")):
         msg = "a token neither in place nor ended"
         raise ValueError(msg)
 

@@ -235,14 +235,24 @@ class RenewingProvider(FakeProvider):
 
 
 class RevokingProvider(FakeProvider):
-    """Also ends tokens on request, and remembers which."""
+    """Also ends tokens on request, and remembers which.
+
+    Attributes:
+        attempts: how often it was asked, whatever came of it.
+    """
 
     def __init__(
-        self, name: str = "fake", *, lifetime: timedelta | None = timedelta(hours=1), kinds: Sequence[str] = ("access",)
+        self,
+        name: str = "fake",
+        *,
+        lifetime: timedelta | None = timedelta(hours=1),
+        kinds: Sequence[str] = ("access",),
+        refresh: bool = False,
     ) -> None:
-        super().__init__(name, lifetime=lifetime, kinds=kinds)
+        super().__init__(name, lifetime=lifetime, kinds=kinds, refresh=refresh)
+        self.attempts = 0
         self._revoked: list[Secret] = []
-        self._revocation_script: deque[Exception] = deque()
+        self._revocation_script: deque[BaseException] = deque()
 
     @property
     def revoked(self) -> tuple[Secret, ...]:
@@ -250,13 +260,14 @@ class RevokingProvider(FakeProvider):
         with self._lock:
             return tuple(self._revoked)
 
-    def script_revocations(self, *errors: Exception) -> None:
+    def script_revocations(self, *errors: BaseException) -> None:
         """Let the next revocations fail, one each."""
         self._revocation_script.extend(errors)
 
     def revoke(self, token: AcquiredToken) -> None:
         """End a token; safe to repeat."""
         with self._lock:
+            self.attempts += 1
             if self._revocation_script:
                 raise self._revocation_script.popleft()
             self._revoked.append(token.access_token)

@@ -12,6 +12,7 @@ from tokenkeep.stores.mongo.keys import MongoKeys
 from tokenkeep.stores.mongo.leases import MongoLeases
 from tokenkeep.stores.mongo.tokens import MongoTokens
 from tokenkeep.stores.mongo.transfer import MongoTransfer
+from tokenkeep.stores.mongo.wishes import MongoWishes
 
 
 def mongo_backend(database: Database, *, actor: str, clock: Clock | None = None) -> Backend:
@@ -26,6 +27,7 @@ def mongo_backend(database: Database, *, actor: str, clock: Clock | None = None)
     leases = MongoLeases(database, audit, clock=clock)
     return Backend(
         tokens=MongoTokens(database, audit, leases),
+        wishes=MongoWishes(database, audit),
         leases=leases,
         issued=MongoIssued(database, audit),
         audit=audit,

@@ -10,7 +10,7 @@ from pymongo.errors import DuplicateKeyError
 from tokenkeep.ports import KeyUse
 from tokenkeep.stores.mongo.database import Database
 from tokenkeep.stores.mongo.documents import suspicion
-from tokenkeep.stores.mongo.schema import ISSUED, KEY, TOKEN
+from tokenkeep.stores.mongo.schema import HISTORY, ISSUED, KEY, TOKEN, WISHED
 from tokenkeep.stores.plain import to_micros
 
 
@@ -35,8 +35,11 @@ class MongoKeys:
         by_key = {"$group": {"_id": "$key_id", "count": {"$sum": 1}}}
         with self._database.asking() as calls:
             sealing = await calls.aggregate(TOKEN, [by_key])
+            sealing += await calls.aggregate(HISTORY, [{"$match": {"revoke_at": WISHED}}, by_key])
             digesting = await calls.aggregate(ISSUED, [{"$match": {"key_id": {"$ne": None}}}, by_key])
-        uses = {row["_id"]: KeyUse(sealed=row["count"]) for row in sealing}
+        uses: dict[str, KeyUse] = {}
+        for row in sealing:
+            uses[row["_id"]] = KeyUse(sealed=uses.get(row["_id"], KeyUse()).sealed + row["count"])
         for row in digesting:
             uses[row["_id"]] = uses.get(row["_id"], KeyUse())._replace(digests=row["count"])
         return uses

@@ -10,8 +10,8 @@ from tokenkeep.ports import TokenRecord
 from tokenkeep.stores.mongo.documents import Document, at, from_micros_or_none, key_of, to_micros_or_none
 from tokenkeep.stores.plain import from_json, from_micros, to_json, to_micros
 
-_LEFT_BEHIND: Final = ("_id", "id", "access_sealed", "refresh_sealed")
-"""What history does not take over; the token's id becomes its `_id`."""
+_SECRETS: Final = ("access_sealed", "refresh_sealed")
+"""What history takes over only of a token of which the provider has still to be told."""
 
 
 def slot(account: Account, kind: str) -> str:
@@ -42,10 +42,17 @@ def token_document(record: TokenRecord) -> dict[str, Any]:
     }
 
 
-def ended_document(document: Document, reason: EndReason, moment: datetime) -> dict[str, Any]:
-    """Return what history keeps of a token that was in place."""
-    kept = {name: value for name, value in document.items() if name not in _LEFT_BEHIND}
-    return {"_id": document["id"], **kept, "ended_at": to_micros(moment), "end_reason": reason.value}
+def ended_document(document: Document, reason: EndReason, moment: datetime, *, wished: bool = False) -> dict[str, Any]:
+    """Return what history keeps of a token that was in place; the token's id becomes its `_id`."""
+    left = ("_id", "id") if wished else ("_id", "id", *_SECRETS)
+    kept = {name: value for name, value in document.items() if name not in left}
+    wish = {"revoke_at": to_micros(moment)} if wished else {}
+    return {"_id": document["id"], **kept, "ended_at": to_micros(moment), "end_reason": reason.value, **wish}
+
+
+def ended_record(document: Document) -> TokenRecord:
+    """Read a token in history that keeps its secrets; raise whatever Python raises when it is damaged."""
+    return record({**document, "_id": slot(_account(document), document["kind"]), "id": document["_id"]})
 
 
 def record(document: Document) -> TokenRecord:

@@ -40,8 +40,9 @@ _NAMES: Final[Mapping[Room, tuple[str, ...]]] = {
 
 _SLOT: Final = ("namespace", "provider", "user_id", "kind")
 _ELSEWHERE: Final = "a document stands where it does not belong"
-_TOLD: Final = frozenset({"active", "ended_at", "end_reason"})
-_ENDED: Final = {"active": None, "access_sealed": None, "refresh_sealed": None}
+_TOLD: Final = frozenset({"active", "ended_at", "end_reason", "revoke_at"})
+_SECRETS: Final = ("access_sealed", "refresh_sealed", "revoke_at")
+"""What history has only while its provider has still to be told."""
 
 _ALWAYS: Final[Mapping[Room, Document]] = {
     Room.LEASES: {"failures": 0, "reason": ""},
@@ -75,8 +76,10 @@ def _known(room: Room, document: Document, collection: str) -> Document:
     if collection == TOKEN:
         if row_id != key_of(*(document[name] for name in _SLOT)):
             raise ValueError(_ELSEWHERE)
-        return {"active": IN_PLACE, "ended_at": None, "end_reason": None}
-    return {_KEY[room]: row_id, **(_ENDED if collection == HISTORY else {})}
+        return {"active": IN_PLACE, **dict.fromkeys(("ended_at", "end_reason", "revoke_at"))}
+    if collection == HISTORY and document.get("revoke_at") is None:
+        return {_KEY[room]: row_id, "active": None, **dict.fromkeys(_SECRETS)}
+    return {_KEY[room]: row_id, **({"active": None} if collection == HISTORY else {})}
 
 
 def to_document(room: Room, row: Row) -> tuple[str, Flat]:
@@ -95,7 +98,8 @@ def to_document(room: Room, row: Row) -> tuple[str, Flat]:
 
 def _token(document: Flat) -> tuple[str, Flat]:
     if document["active"] is None:
-        kept = {name: value for name, value in document.items() if name != "id" and name not in _ENDED}
+        left = ("id", "active") if document["revoke_at"] is not None else ("id", "active", *_SECRETS)
+        kept = {name: value for name, value in document.items() if name not in left}
         return HISTORY, {"_id": document["id"], **kept}
     placed = {name: value for name, value in document.items() if name not in _TOLD}
     return TOKEN, {"_id": key_of(*(document[name] for name in _SLOT)), **placed}

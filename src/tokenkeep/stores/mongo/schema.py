@@ -3,7 +3,7 @@
 | collection | `_id` | shard key |
 |---|---|---|
 | `tokenkeep_token` | the key of namespace, provider, user and kind: one token in place | `{_id: "hashed"}` |
-| `tokenkeep_history` | the token's id: what was in place before, without secrets | `{_id: "hashed"}` |
+| `tokenkeep_history` | the token's id: what was in place before; secrets only where a provider has to be told | `{_id: "hashed"}` |
 | `tokenkeep_lease` | the key of namespace, provider and user | `{_id: "hashed"}` |
 | `tokenkeep_step` | the digest of an account for one-time codes | `{_id: "hashed"}` |
 | `tokenkeep_audit` | an ObjectId; a number for what `db copy` brought from SQL | `{namespace: 1, user_id: 1}` |
@@ -30,6 +30,9 @@ ISSUED: Final = "tokenkeep_issued"
 KEY: Final = "tokenkeep_key"
 META: Final = "tokenkeep_meta"
 
+WISHED: Final = {"$gte": -(2**63)}
+"""What is asked of `revoke_at` for the history that keeps its secrets, so that the partial index is recognised."""
+
 _ACCOUNT: Final = [("namespace", ASCENDING), ("user_id", ASCENDING), ("provider", ASCENDING)]
 _NEWEST: Final = [("created_at", DESCENDING), ("version", DESCENDING)]
 
@@ -46,6 +49,11 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([*_ACCOUNT, ("kind", ASCENDING), ("version", DESCENDING)], name="version"),
         IndexModel([("namespace", ASCENDING), ("ended_at", ASCENDING)], name="ended"),
         IndexModel([("namespace", ASCENDING), *_NEWEST], name="created"),
+        IndexModel(
+            [("revoke_at", ASCENDING), ("namespace", ASCENDING)],
+            name="revoke",
+            partialFilterExpression={"revoke_at": {"$exists": True}},
+        ),
     ],
     STEP: [IndexModel([("purge_at", ASCENDING)], name="purge", expireAfterSeconds=0)],
     AUDIT: [

@@ -9,13 +9,13 @@ from typing import Any, Final
 from pymongo import UpdateMany, UpdateOne
 
 from tokenkeep.model import Account, EndReason, Statistics, TokenInfo
-from tokenkeep.ports import Entry, Right, TokenRecord, Use
+from tokenkeep.ports import Entry, Right, TokenRecord, Use, may_still_be_good
 from tokenkeep.stores.mongo.audit import MongoAudit
 from tokenkeep.stores.mongo.database import Calls, Database
 from tokenkeep.stores.mongo.documents import Document, at, statistics, suspicion
 from tokenkeep.stores.mongo.leases import MongoLeases
-from tokenkeep.stores.mongo.records import ended_document, info, record, slot, token_document
-from tokenkeep.stores.mongo.schema import HISTORY, TOKEN
+from tokenkeep.stores.mongo.records import ended_document, ended_record, info, record, slot, token_document
+from tokenkeep.stores.mongo.schema import HISTORY, TOKEN, WISHED
 from tokenkeep.stores.plain import to_micros
 
 _NEWEST: Final = [("created_at", -1), ("version", -1)]
@@ -89,13 +89,11 @@ class MongoTokens:
         if (old is not None and old["version"] >= new.version) or await calls.first(HISTORY, newer) is not None:
             raise _VersionTaken
         if old is not None:
-            await self._end(calls, [old], EndReason.REPLACED, [new.created_at])
+            ended = ended_document(old, EndReason.REPLACED, new.created_at)
+            await self._move(calls, [old], [ended])
 
-    async def _end(
-        self, calls: Calls, documents: Sequence[Document], reason: EndReason, moments: Sequence[datetime]
-    ) -> None:
-        """Move documents into history, without their secrets."""
-        ended = [ended_document(old, reason, moment) for old, moment in zip(documents, moments, strict=True)]
+    async def _move(self, calls: Calls, documents: Sequence[Document], ended: Sequence[dict[str, Any]]) -> None:
+        """Move documents into history, as what has become of them."""
         await calls.insert(HISTORY, ended)
         if ended:
             await calls.delete(TOKEN, {"_id": {"$in": [old["_id"] for old in documents]}})
@@ -112,12 +110,16 @@ class MongoTokens:
 
         return await self._database.transact(mark)
 
-    async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
+    async def revoke(self, account: Account, entry: Callable[[str], Entry], *, wishing: bool) -> int:
         async def end(calls: Calls) -> int:
             await self._leases.break_lease(calls, account)
             rows = await calls.rows(TOKEN, at(account), sort=[("kind", 1)])
             entries = [entry(row["id"]) for row in rows]
-            await self._end(calls, rows, EndReason.REVOKED, [noted.at for noted in entries])
+            ended = []
+            for row, noted in zip(rows, entries, strict=True):
+                wished = wishing and may_still_be_good(record(row), noted.at)
+                ended.append(ended_document(row, EndReason.REVOKED, noted.at, wished=wished))
+            await self._move(calls, rows, ended)
             await self._audit.append(calls, account, entries)
             return len(rows)
 
@@ -201,7 +203,8 @@ class MongoTokens:
                 gone += await calls.delete(TOKEN, {"_id": {"$in": [row["_id"] for row in dead]}})
             done = {"namespace": namespace, "expires_at": expired, "refresh_sealed": None}
             spent = await calls.rows(TOKEN, done, limit=limit)
-            await self._end(calls, spent, EndReason.EXPIRED, [expired_before] * len(spent))
+            erased = [ended_document(row, EndReason.EXPIRED, expired_before) for row in spent]
+            await self._move(calls, spent, erased)
             return len(spent), gone
 
         return await self._database.transact(clear)
@@ -210,24 +213,26 @@ class MongoTokens:
         where = {"key_id": {"$in": list(key_ids)}, "id": {"$gt": after}}
         with self._database.asking() as calls:
             rows = await calls.rows(TOKEN, where, sort=[("id", 1)], limit=limit)
+            wished = {"revoke_at": WISHED, "key_id": where["key_id"], "_id": where["id"]}
+            wishes = await calls.rows(HISTORY, wished, sort=[("_id", 1)], limit=limit)
         with suspicion(self._database.name):
-            return [record(row) for row in rows]
+            found = [*map(record, rows), *map(ended_record, wishes)]
+        return sorted(found, key=lambda one: one.id)[:limit]
 
     async def reseal(self, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
-        changes = [
-            UpdateOne(
-                {"_id": slot(old.account, old.kind), "id": old.id, "version": old.version, "key_id": old.key_id},
-                {
-                    "$set": {
-                        "access_sealed": new.access_sealed,
-                        "refresh_sealed": new.refresh_sealed,
-                        "key_id": new.key_id,
-                    }
-                },
-            )
-            for old, new in pairs
-        ]
-        return await self._database.transact(lambda calls: calls.bulk(TOKEN, changes))
+        in_place, wished = [], []
+        for old, new in pairs:
+            seen = {"version": old.version, "key_id": old.key_id}
+            sealed = {"access_sealed": new.access_sealed, "refresh_sealed": new.refresh_sealed, "key_id": new.key_id}
+            place = {"_id": slot(old.account, old.kind), "id": old.id, **seen}
+            in_place.append(UpdateOne(place, {"$set": sealed}))
+            wished.append(UpdateOne({"_id": old.id, "revoke_at": WISHED, **seen}, {"$set": sealed}))
+
+        async def swap(calls: Calls) -> int:
+            swapped = await calls.bulk(TOKEN, in_place)
+            return swapped + (await calls.bulk(HISTORY, wished) if swapped < len(pairs) else 0)
+
+        return await self._database.transact(swap)
 
 
 def _added_use(use: Use) -> Document:

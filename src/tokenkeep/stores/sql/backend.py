@@ -15,6 +15,7 @@ from tokenkeep.stores.sql.sqlite.reading import FileReader
 from tokenkeep.stores.sql.tokens import SqlTokens
 from tokenkeep.stores.sql.transfer import SqlTransfer
 from tokenkeep.stores.sql.wire.question import Wire
+from tokenkeep.stores.sql.wishes import SqlWishes
 
 
 def sql_backend(
@@ -44,6 +45,7 @@ def sql_backend(
     leases = SqlLeases(database, tables, audit, clock=clock)
     return Backend(
         tokens=SqlTokens(database, tables, audit, leases, reader=reader),
+        wishes=SqlWishes(database, tables, audit),
         leases=leases,
         issued=SqlIssued(database, tables, audit, partitions, reader=reader),
         audit=audit,

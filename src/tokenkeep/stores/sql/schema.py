@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from tokenkeep.stores.sql.types import MARIADB, Instant, Json, Prose, Word, blob, octets
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _Serial: Final = BigInteger().with_variant(Integer, "sqlite")
 _LABEL: Final = 64
@@ -85,6 +85,8 @@ class Tables:
             Column("rejected_at", Instant),
             Column("ended_at", Instant),
             Column("end_reason", Word(_LABEL)),
+            # Of a token that has ended here and keeps its secrets: when its provider is next told to end it too.
+            Column("revoke_at", Instant),
             Column("last_used_at", Instant),
             Column("usage_count", BigInteger, nullable=False),
             Column("profile", Json(), nullable=False),
@@ -98,6 +100,8 @@ class Tables:
         Index(f"{name}_version", *slot, c.version, unique=True)
         Index(f"{name}_created", c.namespace, c.created_at)
         Index(f"{name}_key", c.key_id, c.id)
+        wished = c.revoke_at.is_not(None)
+        Index(f"{name}_revoke", c.revoke_at, c.namespace, sqlite_where=wished, postgresql_where=wished)
         return table
 
     def _lease(self, prefix: str) -> Table:

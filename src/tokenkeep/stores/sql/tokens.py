@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Column, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from tokenkeep.model import Account, EndReason, Statistics, TokenInfo
-from tokenkeep.ports import Entry, Right, TokenRecord, Use
+from tokenkeep.ports import Entry, Right, TokenRecord, Use, may_still_be_good
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Database, Transaction
 from tokenkeep.stores.sql.errors import Conflict
@@ -40,16 +40,12 @@ class SqlTokens:
         self._tells = database.dialect.name == "postgresql"
         self._read_statements(tables)
         self._write_statements(tables)
-        self._lookup = Lookup(database, self._in_place, reader, _record)
+        self._lookup = Lookup(database, self._in_place, reader, record_of)
 
     def _read_statements(self, tables: Tables) -> None:
         table, c = tables.token, tables.token.c
         account = and_(c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us"))
-        record = select(
-            c.id, c.namespace, c.provider, c.user_id, c.kind, c.version, c.access_sealed, c.refresh_sealed, c.key_id,
-            c.token_type, c.scope, c.created_at, c.expires_at, c.last_used_at, c.usage_count, c.rejected_at, c.profile,
-            c.metadata,
-        )  # fmt: skip
+        record = select(*columns_of(tables))
         alive = and_(
             c.active == IN_PLACE, c.rejected_at.is_(None), or_(c.expires_at.is_(None), c.expires_at > bindparam("at"))
         )
@@ -90,11 +86,13 @@ class SqlTokens:
         account = and_(c.namespace == bindparam("ns"), c.provider == bindparam("pr"), c.user_id == bindparam("us"))
         ended = {"active": None, "access_sealed": None, "refresh_sealed": None}
         self._insert = insert(table).returning(TELL) if self._tells else insert(table)
-        self._end = (
+        ending = (
             update(table)
             .where(account, c.kind == bindparam("of_kind"), c.active == IN_PLACE)
-            .values(**ended, ended_at=bindparam("at"), end_reason=bindparam("why"))
+            .values(active=None, ended_at=bindparam("at"), end_reason=bindparam("why"))
         )
+        self._end = ending.values(**ended)
+        self._wish = ending.values(revoke_at=bindparam("at"))
         self._reject = (
             update(table)
             .where(c.id == bindparam("token_id"), c.active == IN_PLACE, c.rejected_at.is_(None))
@@ -112,6 +110,7 @@ class SqlTokens:
             )
         )
         spent = and_(c.namespace == bindparam("ns"), c.expires_at < bindparam("expired"), c.refresh_sealed.is_(None))
+        spent = and_(spent, c.active == IN_PLACE)
         dead = or_(c.ended_at < bindparam("ended"), and_(c.active == IN_PLACE, c.expires_at < bindparam("ended")))
         self._spent = select(c.id).where(spent, c.access_sealed.is_not(None)).order_by(c.id).limit(bindparam("count"))
         self._erase = (
@@ -133,7 +132,7 @@ class SqlTokens:
 
     @reads
     async def loaded(self, transaction: Transaction, account: Account) -> list[TokenRecord]:
-        return [_record(row) for row in await transaction.rows(self._all_in_place, _at(account))]
+        return [record_of(row) for row in await transaction.rows(self._all_in_place, _at(account))]
 
     @reads
     async def versions(self, transaction: Transaction, account: Account) -> dict[str, int]:
@@ -157,15 +156,12 @@ class SqlTokens:
             return await transaction.first(self._known, {"token_id": records[0].id}) is not None
         said = {"topic": topic_of(right.account)} if self._tells else {}
         for record in records:
-            await self._end_kind(transaction, record.account, record.kind, EndReason.REPLACED, record.created_at)
+            why = EndReason.REPLACED.value
+            this = {**_at(record.account), "of_kind": record.kind, "why": why, "at": record.created_at}
+            await transaction.run(self._end, this)
             await transaction.run(self._insert, {**_values(record), **said})
         await self._audit.append(transaction, right.account, entries)
         return True
-
-    async def _end_kind(
-        self, transaction: Transaction, account: Account, kind: str, reason: EndReason, at: datetime
-    ) -> None:
-        await transaction.run(self._end, {**_at(account), "of_kind": kind, "why": reason.value, "at": at})
 
     @writes(Doubt.DONE)
     async def reject(self, transaction: Transaction, token_id: str, account: Account, entry: Entry) -> bool:
@@ -175,12 +171,16 @@ class SqlTokens:
         return rejected
 
     @writes(Doubt.DONE)
-    async def revoke(self, transaction: Transaction, account: Account, entry: Callable[[str], Entry]) -> int:
+    async def revoke(
+        self, transaction: Transaction, account: Account, entry: Callable[[str], Entry], *, wishing: bool
+    ) -> int:
         await self._leases.break_lease(transaction, account)
-        rows = await transaction.rows(self._all_in_place, _at(account))
+        rows = [record_of(row) for row in await transaction.rows(self._all_in_place, _at(account))]
         entries = [entry(row.id) for row in rows]
         for row, noted in zip(rows, entries, strict=True):
-            await self._end_kind(transaction, account, row.kind, EndReason.REVOKED, noted.at)
+            end = self._wish if wishing and may_still_be_good(row, noted.at) else self._end
+            this = {**_at(account), "of_kind": row.kind, "why": EndReason.REVOKED.value, "at": noted.at}
+            await transaction.run(end, this)
         await self._audit.append(transaction, account, entries)
         return len(entries)
 
@@ -243,7 +243,7 @@ class SqlTokens:
         self, transaction: Transaction, key_ids: Sequence[str], *, after: str, limit: int
     ) -> list[TokenRecord]:
         rows = await transaction.rows(self._sealed, {"keys": list(key_ids), "after": after, "count": limit})
-        return [_record(row) for row in rows]
+        return [record_of(row) for row in rows]
 
     @writes(Doubt.DONE)
     async def reseal(self, transaction: Transaction, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
@@ -254,8 +254,18 @@ def _at(account: Account) -> dict[str, Any]:
     return {"ns": account.namespace, "pr": account.provider, "us": account.user_id}
 
 
-def _record(row: Sequence[Any]) -> TokenRecord:
-    """Build a record from the columns in the order of `_in_place`."""
+def columns_of(tables: Tables) -> list[Column[Any]]:
+    """Return the columns that make a record, in the order of `record_of`."""
+    c = tables.token.c
+    return [
+        c.id, c.namespace, c.provider, c.user_id, c.kind, c.version, c.access_sealed, c.refresh_sealed, c.key_id,
+        c.token_type, c.scope, c.created_at, c.expires_at, c.last_used_at, c.usage_count, c.rejected_at, c.profile,
+        c.metadata,
+    ]  # fmt: skip
+
+
+def record_of(row: Sequence[Any]) -> TokenRecord:
+    """Build a record from the columns of `columns_of`."""
     (
         row_id, namespace, provider, user_id, kind, version, access, refresh, key_id, token_type, scope,
         created_at, expires_at, last_used_at, usage_count, rejected_at, profile, metadata,

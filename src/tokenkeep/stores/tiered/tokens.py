@@ -172,9 +172,9 @@ class TieredTokens:
         async with self._changing(account):
             return await self._durable.reject(token_id, account, entry)
 
-    async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
+    async def revoke(self, account: Account, entry: Callable[[str], Entry], *, wishing: bool) -> int:
         async with self._changing(account):
-            return await self._durable.revoke(account, entry)
+            return await self._durable.revoke(account, entry, wishing=wishing)
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
         await self._durable.count_uses(uses)

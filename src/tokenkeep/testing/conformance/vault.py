@@ -9,14 +9,15 @@ from tokenkeep.testing.conformance.failing import Failing
 from tokenkeep.testing.conformance.getting import Getting
 from tokenkeep.testing.conformance.proving import Proving, ProvingUnderKeys, Reads, Tampering
 from tokenkeep.testing.conformance.recounting import Recounting
+from tokenkeep.testing.conformance.revoking import Revoking, RevokingTogether
 from tokenkeep.testing.conformance.watching import Watching, WatchingOthers
 
 
-class VaultConformance(Getting, Failing, Changing, Recounting, Watching, Asking, Reads):
+class VaultConformance(Getting, Failing, Changing, Revoking, Recounting, Watching, Asking, Reads):
     """What a `TokenVault` holds on any store."""
 
 
-class DurableVaultConformance(VaultConformance, Sharing, WatchingOthers, Keys):
+class DurableVaultConformance(VaultConformance, Sharing, RevokingTogether, WatchingOthers, Keys):
     """And on a store to which the same URL leads again."""
 
 

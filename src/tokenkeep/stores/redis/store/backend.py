@@ -11,6 +11,7 @@ from tokenkeep.stores.redis.store.keys import RedisKeys
 from tokenkeep.stores.redis.store.leases import RedisLeases
 from tokenkeep.stores.redis.store.tokens import RedisTokens
 from tokenkeep.stores.redis.store.transfer import RedisTransfer
+from tokenkeep.stores.redis.store.wishes import RedisWishes
 
 
 def redis_backend(database: Database, *, actor: str, clock: Clock | None = None, link: tuple[str, ...] = ()) -> Backend:
@@ -25,6 +26,7 @@ def redis_backend(database: Database, *, actor: str, clock: Clock | None = None,
     audit = RedisAudit(database, actor=actor)
     return Backend(
         tokens=RedisTokens(database, audit),
+        wishes=RedisWishes(database, audit),
         leases=RedisLeases(database, audit, clock=clock),
         issued=RedisIssued(database, audit),
         audit=audit,

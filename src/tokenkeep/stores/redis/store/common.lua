@@ -99,6 +99,29 @@ local function settle(place, provider)
   redis.call('HDEL', place, 'begun:' .. provider, 'fingerprint:' .. provider)
 end
 
+-- Keep the secrets of what is about to be buried beside what is in place, if its provider may still accept it:
+-- a wish, under a slot that begins as no other does. `W` is when it is due, `S` the slot it had, `E` its end.
+local function wish(place, slot, at)
+  local held = redis.call('HMGET', place, 'I' .. slot, 'A' .. slot, 'B' .. slot, 'K' .. slot, 'V' .. slot, 'E' .. slot)
+  local lasts = not held[6] or tonumber(held[6]) > tonumber(at)
+  if held[3] or (held[2] and lasts and redis.call('HEXISTS', place, 'R' .. slot) == 0) then
+    local kept = 'w:' .. held[1]
+    redis.call('HSET', place, 'W' .. kept, at, 'S' .. kept, slot)
+    for number, letter in ipairs({'A', 'B', 'K', 'V', 'E'}) do
+      if held[number + 1] then
+        redis.call('HSET', place, letter .. kept, held[number + 1])
+      end
+    end
+  end
+end
+
+-- Erase a wish.
+local function unwish(place, id)
+  for _, letter in ipairs({'W', 'S', 'A', 'B', 'K', 'V', 'E'}) do
+    redis.call('HDEL', place, letter .. 'w:' .. id)
+  end
+end
+
 -- Move what is in place into history, without its secrets. Return its id; nil when nothing is there.
 local function bury(place, history, order, slot, reason, at)
   local held = redis.call('HMGET', place, 'I' .. slot, 'D' .. slot, 'C' .. slot, 'R' .. slot, 'U' .. slot, 'L' .. slot,

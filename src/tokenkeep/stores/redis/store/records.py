@@ -102,6 +102,11 @@ def records_in(held: Mapping[bytes, bytes]) -> list[TokenRecord]:
     return found
 
 
+def ended_record(fields: Fields) -> TokenRecord:
+    """Read a token that has ended and keeps its secrets."""
+    return record(fields, _account(from_json(fields[0] or b"")))
+
+
 def info(fields: Fields, now: datetime) -> TokenInfo:
     """Read what is known of a token, in place or not."""
     document, rejected, uses, last, ended = fields

@@ -50,11 +50,16 @@ def token_in_place(held: Fields, slot: bytes) -> Row:
     return _token({**_known(read), "active": IN_PLACE, "access_sealed": read["A"], "refresh_sealed": read["B"]})
 
 
-def token_in_history(held: Fields, token_id: bytes) -> Row:
-    """Read a token that was in place."""
+def token_in_history(held: Fields, token_id: bytes, kept: Fields) -> Row:
+    """Read a token that was in place; `kept` is where those are that keep their secrets."""
     read = {letter: held.get(letter.encode() + token_id) for letter in "DKRULX"}
+    wish = {letter: kept.get(letter.encode() + b"w:" + token_id) for letter in "WABK"}
     moment, _, reason = (read["X"] or b"").decode().partition(":")
-    return _token({**_known(read), "ended_at": int(moment), "end_reason": reason})
+    secrets = {"access_sealed": wish["A"], "refresh_sealed": wish["B"]}
+    due = wish["W"]
+    known = _known({**read, "K": wish["K"] or read["K"]})
+    whenever = {"ended_at": int(moment), "revoke_at": None if due is None else int(due)}
+    return _token({**known, **secrets, **whenever, "end_reason": reason})
 
 
 def _known(read: Mapping[str, bytes | None]) -> Flat:
@@ -84,6 +89,7 @@ def token_arguments(row: Row) -> list[Argument]:
         to_json({**document, **free}),
         *_or_empty(flat["access_sealed"], flat["refresh_sealed"], flat["key_id"], *numbers),
         "" if flat["active"] else f"{flat['ended_at']}:{flat['end_reason'] or ''}",
+        *_or_empty(flat["revoke_at"]),
     ]
 
 

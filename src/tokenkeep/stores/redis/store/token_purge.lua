@@ -11,6 +11,7 @@ end
 local function delete(slot, id)
   redis.call('HDEL', history, 'D' .. id, 'X' .. id, 'R' .. id, 'U' .. id, 'L' .. id, 'K' .. id)
   redis.call('ZREM', order, slot .. '\n' .. id)
+  unwish(place, id)
   gone[#gone + 1] = id
 end
 for _, slot in ipairs(slots(place, '')) do

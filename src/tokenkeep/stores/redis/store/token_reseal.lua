@@ -1,8 +1,11 @@
--- Swap the sealed fields of tokens that are in place, where they are still the old ones. Return how many.
+-- Swap the sealed fields of tokens that are in place or wished to be revoked, where they are still the old ones. Return how many.
 -- KEYS[1] the user's tokens   ARGV, six for each token: id, version, old key, access, refresh, new key
 local place, swapped = KEYS[1], 0
 for begin = 1, #ARGV, 6 do
   local slot = redis.call('HGET', place, 'T' .. ARGV[begin])
+  if not slot and redis.call('HEXISTS', place, 'Ww:' .. ARGV[begin]) == 1 then
+    slot = 'w:' .. ARGV[begin]
+  end
   local held = slot and redis.call('HMGET', place, 'K' .. slot, 'V' .. slot, 'A' .. slot)
   if held and held[1] == ARGV[begin + 5] and held[3] == ARGV[begin + 3] then
     swapped = swapped + 1 -- this very change did it, when its answer was lost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -16,7 +16,9 @@ from tokenkeep.stores.redis.store.database import Argument, Database
 from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.pointers import Pointers
 from tokenkeep.stores.redis.store.records import (
+    LETTERS,
     Fields,
+    ended_record,
     fields_of,
     info,
     record,
@@ -112,10 +114,10 @@ class RedisTokens:
         keys = [self._names.answer(whose), self._names.place(whose)]
         return bool(await self._audit.change(_REJECT, account, keys, token_id, to_micros(entry.at), events=[entry]))
 
-    async def revoke(self, account: Account, entry: Callable[[str], Entry]) -> int:
+    async def revoke(self, account: Account, entry: Callable[[str], Entry], *, wishing: bool) -> int:
         whose = Whose.of(account.namespace, account.user_id)
         keys = [self._names.answer(whose), *self._tokens_of(whose)]
-        shown = (account.provider, slots_of(account.provider), to_micros(entry("").at))
+        shown = (account.provider, slots_of(account.provider), to_micros(entry("").at), int(wishing))
         return int(await self._audit.change(_REVOKE, account, keys, *shown, each=entry))
 
     async def count_uses(self, uses: Sequence[Use]) -> None:
@@ -200,8 +202,18 @@ class RedisTokens:
             held = await self._held(place)
             with suspicion(self._database.name):
                 found += [one for one in records_in(held) if one.key_id in wanted]
+                found += [one for one in await self._wished(place, held) if one.key_id in wanted]
         if found:
             self._sweeps.leave(found[-1].id, sweep)
+        return found
+
+    async def _wished(self, place: bytes, held: Mapping[bytes, bytes]) -> list[TokenRecord]:
+        """Return what has ended and keeps its secrets, because its provider has still to be told."""
+        found = []
+        history = self._names.history(self._names.whose(place))
+        for kept in [field[1:] for field in held if field.startswith(b"Ww:")]:
+            document = await self._database.ask("HGET", history, b"D" + kept.removeprefix(b"w:"))
+            found.append(ended_record([document, *(held.get(b"%c%b" % (letter, kept)) for letter in LETTERS[1:])]))
         return found
 
     async def reseal(self, pairs: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:

@@ -135,8 +135,9 @@ class RedisTransfer:
             for slot in _documents(held):
                 yield _owned(whose, token_in_place(held, slot))
         async for whose, held in self._hashes(b"h"):
+            kept = pairs(await self._database.ask("HGETALL", self._names.place(whose)))
             for token_id in _documents(held):
-                yield _owned(whose, token_in_history(held, token_id))
+                yield _owned(whose, token_in_history(held, token_id, kept))
 
     async def _read_issued(self) -> AsyncIterator[Row]:
         async for whose, held in self._hashes(b"i"):

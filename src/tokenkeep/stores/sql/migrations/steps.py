@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alembic import op
-from sqlalchemy import Column, MetaData, inspect
+from sqlalchemy import Column, Index, MetaData, inspect
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from tokenkeep.stores.sql.creating import create_missing
@@ -39,6 +39,14 @@ def add_columns(table: str, schema: str | None, columns: Sequence[Column[Any]]) 
     for column in columns:
         if column.name not in there:
             op.add_column(table, column, schema=schema)
+
+
+def add_index(index: Index) -> None:
+    """Add an index, or write the SQL for it; where it is there already it stays."""
+    if op.get_context().as_sql:
+        op.execute(CreateIndex(index))
+    else:
+        index.create(op.get_bind(), checkfirst=True)
 
 
 def _name(index: Any) -> str:
