@@ -121,6 +121,18 @@ class SchemaMismatch(StoreError):
         return cls(reason, found=None, expected=expected)
 
 
+class LimitReached(TokenKeepError):
+    """The user has as many tokens as the issuer allows, and it was opened to refuse another.
+
+    Attributes:
+        limit: how many that is.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"this user has {limit} tokens, which is the limit; one has to be revoked or to end first")
+
+
 class SealingError(TokenKeepError):
     """A sealed value cannot be opened: it was changed, moved to another row, or is not ours."""
 

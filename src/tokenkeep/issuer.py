@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,9 +13,12 @@ from tokenkeep import _checking
 from tokenkeep.auditing import Auditing
 from tokenkeep.batching import Batch
 from tokenkeep.digest import parse_public_id, public_id, token_id
+from tokenkeep.errors import LimitReached
 from tokenkeep.keycheck import check_keys
+from tokenkeep.limiting import Limit
 from tokenkeep.minting import IssuerKeys, Mint, shown
-from tokenkeep.model import Action, AuditEvent, IssuedToken, Purged, Statistics, Status
+from tokenkeep.model import Account, Action, AuditEvent, IssuedToken, Statistics, Status
+from tokenkeep.outcomes import Forgotten, Purged
 from tokenkeep.ports import Backend, Clock, Entry, Grant, IssuedRecord, Spending, Wait, Work
 from tokenkeep.recent import Recent
 from tokenkeep.secret import Secret
@@ -44,7 +47,7 @@ _SHORT: Final = 0.01
 _LONG: Final = 0.03
 """Seconds. A batch that took longer is followed by one of half its size, one that was shorter by one of twice that."""
 
-_EVENTS: Final = 500
+_TOGETHER: Final = 500
 _SHORTEST_PAUSE: Final = 0.002
 
 
@@ -60,6 +63,7 @@ class IssuerCore:
         prefix: str = "tk",
         max_staleness: timedelta = timedelta(0),
         namespace: str = "default",
+        limit: Limit | None = None,
         ring: IssuerKeys | None,
         clock: Clock,
         wait: Wait,
@@ -69,6 +73,7 @@ class IssuerCore:
         self._backend = backend
         self._store = backend.issued
         self._namespace = namespace
+        self._limit = limit
         self._ring = ring
         self._clock = clock
         self._monotonic = monotonic
@@ -138,8 +143,21 @@ class IssuerCore:
             metadata=metadata,
             refresh=refresh,
         )
-        await self._issues.put(minted.grant)
+        await (self._issues.put(minted.grant) if self._limit is None else self._issue_within(self._limit, minted.grant))
         return minted.issued
+
+    async def _issue_within(self, limit: Limit, grant: Grant) -> None:
+        """Add the tokens of a login and end what is too many; logins of a user in this process take turns."""
+        now = grant.entry.at
+
+        def choose(records: Sequence[IssuedRecord]) -> list[bytes] | None:
+            return limit.choose(records, lambda record: self._verifier.is_good(record, now))
+
+        async with self._wait.turn((self, grant.records[0].user_id)):
+            ended = await self._store.add_within(grant, choose, self._noting(Action.REVOKED))
+        if ended is None:
+            raise LimitReached(limit.most)
+        self._drop(ended)
 
     async def refresh(self, refresh_token: str | Secret) -> IssuedToken | None:
         plain = _plain(refresh_token)
@@ -194,6 +212,19 @@ class IssuerCore:
             raise
         self._drop(ended)
         return len(ended)
+
+    async def forget_user(self, user_id: str) -> Forgotten:
+        await self.revoke_all(user_id)
+        await self._uses.flush()
+        erased, gone = 0, _TOGETHER
+        while gone == _TOGETHER:
+            async with self._making_way():
+                gone = await self._store.erase_issued(self._namespace, user_id, limit=_TOGETHER)
+            erased += gone
+        detail = {"issued_tokens": erased}
+        entry = Entry(action=Action.FORGOTTEN, at=self._clock.now(), detail=detail)
+        await self._backend.audit.note(Account(self._namespace, "", user_id), entry)
+        return Forgotten(tokens=erased)
 
     def _key(self, named: object) -> bytes | None:
         """Return the primary key of what names a token; `None` when it names none."""
@@ -256,10 +287,10 @@ class IssuerCore:
                 gone, after = await self._store.purge_issued(self._namespace, before=expired, after=after, limit=limit)
             tokens += gone
             limit = batch.next(limit) if self._backend.one_writer else limit
-        events, gone = 0, _EVENTS
-        while audit is not None and gone == _EVENTS:
+        events, gone = 0, _TOGETHER
+        while audit is not None and gone == _TOGETHER:
             async with self._making_way():
-                gone = await self._backend.audit.purge_audit(self._namespace, audit, limit=_EVENTS)
+                gone = await self._backend.audit.purge_audit(self._namespace, audit, limit=_TOGETHER)
             events += gone
         return Purged(tokens=tokens, audit_events=events)
 

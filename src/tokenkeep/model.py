@@ -226,6 +226,7 @@ class Action(StrEnum):
     ACQUIRE_IN_DOUBT = "acquire_in_doubt"
     REFRESHED = "refreshed"
     REUSED = "reused"
+    FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,35 +338,6 @@ class Acquisition:
     def ok(self) -> bool:
         """Whether a token came."""
         return self.token is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purged:
-    """What a purge removed: secrets that were erased, rows of tokens and of the audit trail deleted.
-
-    Attributes:
-        provider_revoked: tokens revoked here earlier, of which their providers were told now.
-    """
-
-    secrets: int = 0
-    tokens: int = 0
-    audit_events: int = 0
-    provider_revoked: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rotated:
-    """What a key rotation did.
-
-    Attributes:
-        key_id: the key that seals every row now.
-        resealed: how many rows this sweep moved to it.
-        unused: key ids of the ring that seal nothing any more, sorted; they may be dropped.
-    """
-
-    key_id: str
-    resealed: int
-    unused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from tokenkeep.errors import ConfigurationError
 from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import FILE_VARIABLE, KEYS_VARIABLE, KeyRing, named_in_environment
 from tokenkeep.lifecycle import Opened
+from tokenkeep.limiting import AtLimit, Limit
 from tokenkeep.ports import AuditStore, Backend, ChainedAudit, Clock, OpenedStore, Provider, Source
 from tokenkeep.registry import Registry
 from tokenkeep.threads import Threads
@@ -93,11 +94,14 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
     prefix: str,
     max_staleness: timedelta,
     namespace: str,
+    limit: int | None,
+    at_limit: AtLimit,
     keys: KeyRing | None,
     clock: Clock | None,
 ) -> Opened[IssuerCore]:
     """Wire an issuer; nothing is read or written before it is started."""
     _checking.label(namespace, "namespace")
+    within = None if limit is None else Limit(limit, at_limit)
     store = _open_store(url, asynchronous=asynchronous, clock=clock)
     ring = _issuer_ring(keys, store)
     _prove_trail(store.backend.audit, ring)
@@ -109,6 +113,7 @@ def open_issuer(  # noqa: PLR0913  # the public signature and the face
         prefix=prefix,
         max_staleness=max_staleness,
         namespace=namespace,
+        limit=within,
         ring=ring,
         clock=clock or SystemClock(),
         wait=runtime,

@@ -11,7 +11,8 @@ from tokenkeep.acquiring import ACCESS, REFRESH, binding, seal
 from tokenkeep.auditing import Auditing
 from tokenkeep.errors import UnknownKey
 from tokenkeep.keycheck import check_keys
-from tokenkeep.model import Purged, Rotated
+from tokenkeep.model import Account
+from tokenkeep.outcomes import Purged, Rotated
 from tokenkeep.ports import Backend, Clock, Sealer, TokenRecord, Wait
 from tokenkeep.registry import Registry
 from tokenkeep.revoking import Revocations
@@ -70,6 +71,16 @@ class Upkeep:
                 break
             await self._wait.sleep(_PAUSE_BETWEEN_BATCHES)
         return Purged(secrets=secrets, tokens=tokens, audit_events=events, provider_revoked=revoked)
+
+    async def erase(self, account: Account) -> tuple[int, int]:
+        """Delete what has ended of an account; return how many rows went, and how many wait for their provider."""
+        await self._uses.flush()
+        erased, gone = 0, _BATCH
+        while gone == _BATCH:
+            gone, kept = await self._tokens.erase(account, limit=_BATCH)
+            erased += gone
+            await self._wait.sleep(_PAUSE_BETWEEN_BATCHES if gone == _BATCH else 0)
+        return erased, kept
 
     async def rotate_keys(self, progress: Callable[[int, int], object] | None = None) -> Rotated:
         newest = self._sealer.key_id

@@ -28,6 +28,7 @@ from tokenkeep.model import (
     Action,
     NewToken,
 )
+from tokenkeep.outcomes import Forgotten
 from tokenkeep.ports import (
     Backend,
     Clock,
@@ -366,6 +367,20 @@ class VaultCore:
         was_waiting = account in self._unwritten
         overtaken = await self._acquiring.write_late(account)  # what is nowhere but here would be forgotten
         return await self._revocations.revoke(account, overtaken) > 0 or was_waiting
+
+    async def forget_user(self, user_id: str) -> Forgotten:
+        namespace = self._registry.namespace
+        kept_by = await self._tokens.providers_of(namespace, _checking.name(user_id, "user_id"))
+        waiting = {account.provider for account in self._unwritten if account.user_id == user_id}
+        erased = awaiting = 0
+        for name in sorted({*kept_by, *waiting, *self._registry.providers}):
+            await self.revoke(user_id, provider=name)
+            gone, kept = await self.upkeep.erase(Account(namespace, name, user_id))
+            erased, awaiting = erased + gone, awaiting + kept
+        detail = {"acquired_tokens": erased, "awaiting_revocation": awaiting}
+        entry = Entry(action=Action.FORGOTTEN, at=self._clock.now(), detail=detail)
+        await self._backend.audit.note(Account(namespace, "", user_id), entry)
+        return Forgotten(tokens=erased, awaiting_revocation=awaiting)
 
     async def _count_uses(self, sums: Sums[str]) -> None:
         uses: Sequence[Use] = [Use(token_id, used.count, used.last) for token_id, used in sums.items()]

@@ -12,7 +12,9 @@ from tokenkeep.api._words import same_words
 from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import KeyRing
 from tokenkeep.lifecycle import Opened
-from tokenkeep.model import AuditCheck, AuditChecks, AuditEvent, IssuedToken, Purged, Statistics, Status
+from tokenkeep.limiting import AtLimit
+from tokenkeep.model import AuditCheck, AuditChecks, AuditEvent, IssuedToken, Statistics, Status
+from tokenkeep.outcomes import Forgotten, Purged
 from tokenkeep.ports import Clock, Source
 from tokenkeep.secret import Secret
 
@@ -28,7 +30,7 @@ class TokenIssuer:
         self._opened = opened
 
     @classmethod
-    def open(  # the fixed public signature
+    def open(  # noqa: PLR0913  # the fixed public signature
         cls,
         url: Source,
         *,
@@ -37,6 +39,8 @@ class TokenIssuer:
         prefix: str = "tk",
         max_staleness: timedelta = timedelta(0),
         namespace: str = "default",
+        limit: int | None = None,
+        at_limit: AtLimit = "revoke",
         keys: KeyRing | None = None,
         clock: Clock | None = None,
     ) -> Self:
@@ -51,6 +55,11 @@ class TokenIssuer:
             max_staleness: how long a process may trust what it has read: the bound within which a
                 revocation in another process is seen. Zero asks the database on each `verify`.
             namespace: keeps apart what shares a database.
+            limit: how many sessions a user may have at once, however many log in at the same moment (ASVS 5.0,
+                7.1.2); `None` for no limit. All tokens of the namespace count, but what came of one issue by
+                refreshing counts once: tokens for programs belong into a namespace of their own.
+            at_limit: `"revoke"` ends the sessions that were issued or refreshed longest ago, `"refuse"` lets `issue`
+                raise `LimitReached`.
             keys: keys the digests, so that who can write to the table still forges nothing; `None` as in
                 `TokenVault.open`.
             clock: the time that everything goes by; `None` for this machine's clock.
@@ -68,6 +77,8 @@ class TokenIssuer:
             prefix=prefix,
             max_staleness=max_staleness,
             namespace=namespace,
+            limit=limit,
+            at_limit=at_limit,
             keys=keys,
             clock=clock,
         )
@@ -105,6 +116,9 @@ class TokenIssuer:
             client: what it was issued to, for example a user agent; shown back as untrusted text.
             metadata: anything JSON.
             refresh: issue a refresh token with it (RFC 6749 section 1.5).
+
+        Raises:
+            LimitReached: the user has as many sessions as `open` allows, and it was told to refuse.
         """
         return run(
             self._opened.core.issue(
@@ -144,6 +158,15 @@ class TokenIssuer:
     def revoke_all(self, user_id: str, *, keep: str | Secret | IssuedToken | None = None) -> int:
         """End all tokens of a user but `keep` (a token, its id or its value); return how many."""
         return run(self._opened.core.revoke_all(user_id, keep=keep))
+
+    def forget(self, user_id: str) -> Forgotten:
+        """Remove a user: end all tokens, then delete their rows and their history, in bounded batches.
+
+        The audit trail stays, because it would not be whole without what it tells of the user: the id, those of the
+        tokens, moments and the process that did it; no name, client or metadata. `purge(audit_before=...)` deletes
+        it in its time, and leaves the number and digest of its last event beside the id. Safe to repeat.
+        """
+        return run(self._opened.core.forget_user(user_id))
 
     def tokens(self, user_id: str) -> list[IssuedToken]:
         """Return the user's tokens that are good now, newest first."""
@@ -199,7 +222,7 @@ class AsyncTokenIssuer:
         self._opened = opened
 
     @classmethod
-    def open(  # the fixed public signature
+    def open(  # noqa: PLR0913  # the fixed public signature
         cls,
         url: Source,
         *,
@@ -208,6 +231,8 @@ class AsyncTokenIssuer:
         prefix: str = "tk",
         max_staleness: timedelta = timedelta(0),
         namespace: str = "default",
+        limit: int | None = None,
+        at_limit: AtLimit = "revoke",
         keys: KeyRing | None = None,
         clock: Clock | None = None,
     ) -> Self:
@@ -220,6 +245,8 @@ class AsyncTokenIssuer:
                 prefix=prefix,
                 max_staleness=max_staleness,
                 namespace=namespace,
+                limit=limit,
+                at_limit=at_limit,
                 keys=keys,
                 clock=clock,
             )
@@ -268,6 +295,9 @@ class AsyncTokenIssuer:
 
     async def revoke_all(self, user_id: str, *, keep: str | Secret | IssuedToken | None = None) -> int:
         return await (await self._opened.started()).revoke_all(user_id, keep=keep)
+
+    async def forget(self, user_id: str) -> Forgotten:
+        return await (await self._opened.started()).forget_user(user_id)
 
     async def tokens(self, user_id: str) -> list[IssuedToken]:
         return await (await self._opened.started()).tokens(user_id)

@@ -31,6 +31,7 @@ def _app() -> typer.Typer:
         ("audit", auditing.audit),
         ("import", import_file),
         ("revoke", tokens.revoke),
+        ("forget", upkeep.forget),
         ("purge", upkeep.purge),
         ("status", reports.status),
         ("serve", serving.serve),

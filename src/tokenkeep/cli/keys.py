@@ -11,7 +11,7 @@ import typer
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import database_exists, key_file, key_ring, need_database, open_vault
 from tokenkeep.keyring import FILE_VARIABLE, KeyRing
-from tokenkeep.model import Rotated
+from tokenkeep.outcomes import Rotated
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -122,6 +122,7 @@ def show_status(screen: Screen, state: Status, *, title: str = "") -> None:
         screen.data(state)
         return
     tiers = {f"tier {tier.name}": "healthy" if tier.healthy else f"down: {tier.reason}" for tier in state.tiers}
-    screen.facts({**tiers, "schema": state.schema_version, "keys in use": state.key_ids}, title=title)
+    waits = {"to be revoked at the provider": state.awaiting_revocation} if state.awaiting_revocation else {}
+    screen.facts({**tiers, "schema": state.schema_version, "keys in use": state.key_ids, **waits}, title=title)
     for warning in state.warnings:
         screen.note(warning)

@@ -26,7 +26,7 @@ _PUBLIC: Final = (
 
 _AT_THE_PROVIDER: Final = {
     Action.PROVIDER_REVOKED: "the provider ended it too",
-    Action.PROVIDER_REVOKE_FAILED: "the provider could not be told, so there it lives to its end; `audit` says why",
+    Action.PROVIDER_REVOKE_FAILED: "the provider could not be told; `audit` says why, and `purge` tells it again",
 }
 
 

@@ -109,6 +109,16 @@ class TokenStore(TokenReports, Protocol):
         of those that ended before `ended_before`.
         """
 
+    async def providers_of(self, namespace: str, user_id: str) -> list[str]:
+        """Return the providers of which there is anything of a user, in place or not."""
+
+    async def erase(self, account: Account, *, limit: int) -> tuple[int, int]:
+        """Delete a batch of rows of what has ended, whenever that was; return how many, and how many stay.
+
+        Those stay that are a `Wish`. With the last batch the lease goes too, unless somebody holds it. What is in
+        place is not touched: revoke it first.
+        """
+
     async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
         """Return rows of any namespace sealed under one of these keys, in one order, past the id `after`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -69,6 +69,20 @@ class IssuedStore(IssuedReports, Protocol):
         Where users lie on different servers it is one for each user; after an error some tokens may be there.
         """
 
+    async def add_within(
+        self,
+        grant: Grant,
+        choose: Callable[[Sequence[IssuedRecord]], Collection[bytes] | None],
+        ended: Callable[[str], Entry],
+    ) -> list[bytes] | None:
+        """Insert the tokens of one issue and revoke others of the user, in one transaction alone with the user.
+
+        Meanwhile nobody else adds within a limit for this user. `choose` is handed the user's tokens that are
+        neither expired nor revoked nor spent, and names those to revoke with their families, each with an `ended`
+        event; it is pure and may be called again. With `None` it refuses, and nothing is written. Return what was
+        revoked.
+        """
+
     async def find(self, token_id: bytes, *, coarse: bool = False) -> IssuedRecord | None:
         """Return an access token that is not revoked, without its family. The hot path: one statement.
 
@@ -112,6 +126,9 @@ class IssuedStore(IssuedReports, Protocol):
 
     async def redigest(self, token_id: bytes, old: bytes, new: bytes, key_id: str | None) -> bool:
         """Put a digest under a newer key in place of `old`."""
+
+    async def erase_issued(self, namespace: str, user_id: str, *, limit: int) -> int:
+        """Delete a batch of a user's tokens, whatever they are; return how many."""
 
     async def purge_issued(
         self, namespace: str, *, before: datetime, after: bytes, limit: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -47,6 +47,28 @@ class MongoIssued:
     async def _insert_all(self, calls: Calls, grants: Sequence[Grant]) -> None:
         await calls.insert(ISSUED, [_document(record) for grant in grants for record in grant.records])
         await self._audit.append_each(calls, [(_account(grant.records[0]), grant.entry) for grant in grants])
+
+    async def add_within(
+        self,
+        grant: Grant,
+        choose: Callable[[Sequence[IssuedRecord]], Collection[bytes] | None],
+        ended: Callable[[str], Entry],
+    ) -> list[bytes] | None:
+        first = grant.records[0]
+
+        async def put(calls: Calls) -> list[bytes] | None:
+            rows = await calls.rows(ISSUED, _alive(first.namespace, first.user_id, grant.entry.at))
+            with suspicion(self._database.name):
+                chosen = choose([_record(row, kin=True) for row in rows])
+            if chosen is None:
+                return None
+            await self._insert_all(calls, [grant])  # whoever appends to the user's chain collides with this
+            ending = [row for row in rows if row["_id"] in chosen]
+            families = [row["family"] for row in ending if row.get("family") is not None]
+            theirs = {"$or": [{"_id": {"$in": [row["_id"] for row in ending]}}, {"family": {"$in": families}}]}
+            return await self._revoke(calls, first.namespace, await self._unrevoked(calls, theirs), ended)
+
+        return await self._database.transact(put)
 
     async def find(self, token_id: bytes, *, coarse: bool = False) -> IssuedRecord | None:  # noqa: ARG002  # never is it behind
         return await self._find({"_id": token_id, "revoked_at": None, "access_lifetime": None}, kin=False)
@@ -144,13 +166,7 @@ class MongoIssued:
     # --- the rest
 
     async def issued(self, namespace: str, user_id: str, *, now: datetime, limit: int) -> list[IssuedRecord]:
-        alive = {
-            "namespace": namespace,
-            "user_id": user_id,
-            "revoked_at": None,
-            "spent_at": None,
-            "expires_at": {"$gt": to_micros(now)},
-        }
+        alive = _alive(namespace, user_id, now)
         with self._database.asking() as calls:
             rows = await calls.rows(ISSUED, alive, sort=[("created_at", -1), ("_id", 1)], limit=limit)
         with suspicion(self._database.name):
@@ -171,6 +187,12 @@ class MongoIssued:
         this = {"_id": token_id, "digest": old, "revoked_at": None}
         with self._database.asking() as calls:
             return await calls.update(ISSUED, this, {"$set": {"digest": new, "key_id": key_id}})
+
+    async def erase_issued(self, namespace: str, user_id: str, *, limit: int) -> int:
+        with self._database.asking() as calls:
+            theirs = {"namespace": namespace, "user_id": user_id}
+            rows = await calls.rows(ISSUED, theirs, limit=limit, fields=["_id"])
+            return await calls.delete(ISSUED, {"_id": {"$in": [row["_id"] for row in rows]}})
 
     async def purge_issued(
         self, namespace: str, *, before: datetime, after: bytes, limit: int
@@ -203,6 +225,16 @@ class MongoIssued:
             rows = await calls.aggregate(ISSUED, [{"$match": mine}, {"$group": figures}])
         with suspicion(self._database.name):
             return statistics(rows[0] if rows else None)
+
+
+def _alive(namespace: str, user_id: str, now: datetime) -> Document:
+    return {
+        "namespace": namespace,
+        "user_id": user_id,
+        "revoked_at": None,
+        "spent_at": None,
+        "expires_at": {"$gt": to_micros(now)},
+    }
 
 
 def _account(record: IssuedRecord) -> Account:

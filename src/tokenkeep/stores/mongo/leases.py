@@ -137,6 +137,10 @@ class MongoLeases:
         """Take the right to write from whoever holds the lease, in the transaction that revokes."""
         await calls.update(LEASE, {"_id": _key(account)}, {"$set": _FREE, "$inc": {"fence": 1}})
 
+    async def forget_lease(self, calls: Calls, account: Account) -> None:
+        """Delete the document that nobody holds, in the transaction that erases the account."""
+        await calls.delete(LEASE, {"_id": _key(account), "owner": None})
+
     async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
         with self._database.asking() as calls:
             try:

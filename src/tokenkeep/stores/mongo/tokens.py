@@ -209,6 +209,23 @@ class MongoTokens:
 
         return await self._database.transact(clear)
 
+    async def providers_of(self, namespace: str, user_id: str) -> list[str]:
+        stages = [{"$match": {"namespace": namespace, "user_id": user_id}}, {"$group": {"_id": "$provider"}}]
+        with self._database.asking() as calls:
+            rows = await calls.aggregate(HISTORY, stages) + await calls.aggregate(TOKEN, stages)
+        return sorted({row["_id"] for row in rows})
+
+    async def erase(self, account: Account, *, limit: int) -> tuple[int, int]:
+        async def clear(calls: Calls) -> tuple[int, int]:
+            ended = {**at(account), "revoke_at": None}
+            rows = await calls.rows(HISTORY, ended, limit=limit, fields=["_id"])
+            gone = await calls.delete(HISTORY, {"_id": {"$in": [row["_id"] for row in rows]}})
+            if gone < limit:
+                await self._leases.forget_lease(calls, account)
+            return gone, len(await calls.rows(HISTORY, {**at(account), "revoke_at": WISHED}, fields=["_id"]))
+
+        return await self._database.transact(clear)
+
     async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
         where = {"key_id": {"$in": list(key_ids)}, "id": {"$gt": after}}
         with self._database.asking() as calls:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Select, and_, bindparam, case, delete, func, insert, or_, select, update
@@ -32,6 +33,10 @@ _ADDED: Final = (
 """The columns of `_values`."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class _Refused(Exception):
+    """The choice was to add nothing: the transaction rolls back. It never leaves the store."""
 
 
 class SqlIssued:
@@ -80,6 +85,8 @@ class SqlIssued:
             .limit(bindparam("count"))
             .with_for_update()
         )
+        self._living: Select[Any] = record.where(users, alive).order_by(c.id).with_for_update()
+        self._theirs = select(c.id).where(users).limit(bindparam("count"))
         self._figures = (
             select(
                 func.count().label("total"),
@@ -128,6 +135,7 @@ class SqlIssued:
             .where(this, c.digest == bindparam("old"), c.revoked_at.is_(None))
             .values(digest=bindparam("new"), key_id=bindparam("key"))
         )
+        self._delete = delete(table).where(this)
         self._spend = update(table).where(this).values(spent_at=bindparam("at"), successors=bindparam("so_many"))
         ours = c.namespace.concat("") == bindparam("ns")  # no index fits this: the sweep goes by ranges of the key
         over = (ours, c.expires_at < bindparam("before"))
@@ -155,6 +163,41 @@ class SqlIssued:
         if self._at_once is None:
             await transaction.run(self._insert, rows)
         await self._audit.append_each(transaction, noted, at_once=self._at_once, beside=rows)
+
+    async def add_within(
+        self,
+        grant: Grant,
+        choose: Callable[[Sequence[IssuedRecord]], Collection[bytes] | None],
+        ended: Callable[[str], Entry],
+    ) -> list[bytes] | None:
+        try:
+            return await self._placed(lambda: self._add_within(grant, choose, ended), [grant])
+        except _Refused:
+            return None
+
+    @writes(Doubt.DONE)
+    async def _add_within(
+        self,
+        transaction: Transaction,
+        grant: Grant,
+        choose: Callable[[Sequence[IssuedRecord]], Collection[bytes] | None],
+        ended: Callable[[str], Entry],
+    ) -> list[bytes]:
+        first = grant.records[0]
+        await self._audit.append_each(transaction, [(_account(first), grant.entry)])  # whoever appends to it waits
+        at = {"ns": first.namespace, "us": first.user_id, "at": grant.entry.at}
+        rows = await transaction.rows(self._living, at)
+        chosen = choose([_record(row) for row in rows])
+        if chosen is None:
+            raise _Refused
+        await transaction.run(self._insert, [_values(record) for record in grant.records])
+        ending = [row for row in rows if bytes(row.id) in chosen]
+        alone = [row for row in ending if row.family is None]
+        families = [
+            await transaction.rows(self._family_unrevoked, {"kin": kin})
+            for kin in sorted({bytes(row.family) for row in ending if row.family is not None})
+        ]
+        return await self._revoke_rows(transaction, first.namespace, [*alone, *chain(*families)], ended)
 
     def find(self, token_id: bytes, *, coarse: bool = False) -> Coroutine[Any, Any, IssuedRecord | None]:
         return (self._coarse if coarse else self._access).find(token_id)
@@ -276,6 +319,13 @@ class SqlIssued:
     ) -> bool:
         parameters = {"token_id": token_id, "old": old, "new": new, "key": key_id}
         return bool(await transaction.count(self._redigest, parameters))
+
+    @writes(Doubt.DONE)
+    async def erase_issued(self, transaction: Transaction, namespace: str, user_id: str, *, limit: int) -> int:
+        rows = await transaction.rows(self._theirs, {"ns": namespace, "us": user_id, "count": limit})
+        if rows:
+            await transaction.run(self._delete, [{"token_id": bytes(row.id)} for row in rows])
+        return len(rows)
 
     @writes(Doubt.REPEAT)
     async def purge_issued(

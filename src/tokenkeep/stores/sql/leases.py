@@ -11,6 +11,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     insert,
     literal_column,
@@ -94,6 +95,7 @@ class SqlLeases:
             retry_at=case((never == 1, null()), else_=now + bindparam("retry", type_=BigInteger)),
         )  # fmt: skip
         self._break = update(table).where(ours).values(**free, fence=c.fence + 1)
+        self._forget = delete(table).where(ours, c.owner.is_(None))
         steps = tables.step
         self._claim = (
             update(steps)
@@ -195,6 +197,10 @@ class SqlLeases:
     async def break_lease(self, transaction: Transaction, account: Account) -> None:
         """Take the right to write from whoever holds the lease, in the transaction that revokes."""
         await transaction.run(self._break, self._at(account))
+
+    async def forget_lease(self, transaction: Transaction, account: Account) -> None:
+        """Delete the row that nobody holds, in the transaction that erases the account."""
+        await transaction.run(self._forget, self._at(account))
 
     async def claim_step(self, key: bytes, *, after: int, upto: int) -> bool:
         try:

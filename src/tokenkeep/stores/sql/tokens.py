@@ -74,6 +74,14 @@ class SqlTokens:
         ).select_from(table)
         self._figures = figures.where(account)
         self._figures_of_kind = figures.where(account, c.kind == bindparam("kind"))
+        ended = select(c.id).where(account, c.active.is_(None))
+        self._ended = ended.where(c.revoke_at.is_(None)).limit(bindparam("count"))
+        self._wished = ended.where(c.revoke_at.is_not(None))
+        # One provider after the other, along the index: no index has the user before the provider.
+        self._next_provider = select(func.min(c.provider)).where(
+            c.namespace == bindparam("ns"), c.provider > bindparam("past")
+        )
+        self._any_of = select(c.id).where(account).limit(1)
         self._sealed = (
             record.where(c.key_id.in_(bindparam("keys", expanding=True)), c.id > bindparam("after"))
             .where(or_(c.access_sealed.is_not(None), c.refresh_sealed.is_not(None)))
@@ -237,6 +245,23 @@ class SqlTokens:
         if spent:
             await transaction.run(self._erase, spent)
         return len(spent), len(dead)
+
+    @reads
+    async def providers_of(self, transaction: Transaction, namespace: str, user_id: str) -> list[str]:
+        found, past = [], ""
+        while past := (await transaction.first(self._next_provider, {"ns": namespace, "past": past}))[0] or "":
+            if await transaction.first(self._any_of, _at(Account(namespace, past, user_id))) is not None:
+                found.append(past)
+        return found
+
+    @writes(Doubt.DONE)
+    async def erase(self, transaction: Transaction, account: Account, *, limit: int) -> tuple[int, int]:
+        rows = await transaction.rows(self._ended, {**_at(account), "count": limit})
+        if rows:
+            await transaction.run(self._delete, [{"token_id": row.id} for row in rows])
+        if len(rows) < limit:
+            await self._leases.forget_lease(transaction, account)
+        return len(rows), len(await transaction.rows(self._wished, _at(account)))
 
     @reads
     async def sealed_under(

@@ -207,6 +207,12 @@ class TieredTokens:
             namespace, expired_before=expired_before, ended_before=ended_before, limit=limit
         )
 
+    async def providers_of(self, namespace: str, user_id: str) -> list[str]:
+        return await self._durable.providers_of(namespace, user_id)
+
+    async def erase(self, account: Account, *, limit: int) -> tuple[int, int]:
+        return await self._durable.erase(account, limit=limit)
+
     async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
         return await self._durable.sealed_under(key_ids, after=after, limit=limit)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from tokenkeep.testing.conformance.ending import Ending, IssuersSharing
+from tokenkeep.testing.conformance.forgetting import ForgettingIssued
 from tokenkeep.testing.conformance.issuing import Issuing
+from tokenkeep.testing.conformance.limiting import Limiting, LimitingTogether
 from tokenkeep.testing.conformance.proving import IssuersProving
 
 
-class IssuerConformance(Issuing, Ending):
+class IssuerConformance(Issuing, Ending, Limiting, ForgettingIssued):
     """What a `TokenIssuer` holds on any store."""
 
 
-class DurableIssuerConformance(IssuerConformance, IssuersSharing):
+class DurableIssuerConformance(IssuerConformance, IssuersSharing, LimitingTogether):
     """And on a store to which the same URL leads again."""
 
 

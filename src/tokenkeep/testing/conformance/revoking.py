@@ -68,9 +68,7 @@ class Revoking(VaultFixtures):
         assert (status.awaiting_revocation, status.key_ids) == (0, ())
 
     @pytest.mark.requirement("K7")
-    async def test_a_token_that_waits_for_its_provider_is_handed_out_by_nothing(
-        self, open_vault: OpenVault, clock: FakeClock
-    ) -> None:
+    async def test_a_token_that_waits_for_its_provider_is_handed_out_by_nothing(self, open_vault: OpenVault) -> None:
         provider = RevokingProvider()
         provider.script_revocations(*[DOWN] * 9)
         vault = await open_vault(provider)

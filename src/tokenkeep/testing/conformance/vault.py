@@ -6,6 +6,7 @@ from tokenkeep.testing.conformance.asking import Asking
 from tokenkeep.testing.conformance.changing import Changing
 from tokenkeep.testing.conformance.durable import Keys, Sharing
 from tokenkeep.testing.conformance.failing import Failing
+from tokenkeep.testing.conformance.forgetting import ForgettingAcquired
 from tokenkeep.testing.conformance.getting import Getting
 from tokenkeep.testing.conformance.proving import Proving, ProvingUnderKeys, Reads, Tampering
 from tokenkeep.testing.conformance.recounting import Recounting
@@ -13,7 +14,7 @@ from tokenkeep.testing.conformance.revoking import Revoking, RevokingTogether
 from tokenkeep.testing.conformance.watching import Watching, WatchingOthers
 
 
-class VaultConformance(Getting, Failing, Changing, Revoking, Recounting, Watching, Asking, Reads):
+class VaultConformance(Getting, Failing, Changing, Revoking, ForgettingAcquired, Recounting, Watching, Asking, Reads):
     """What a `TokenVault` holds on any store."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Any, Final
@@ -22,6 +22,7 @@ from tokenkeep.stores.redis.store.sweeping import Sweeps
 from tokenkeep.stores.redis.store.values import pairs, suspicion
 
 _ADD: Final = script("issued_add")
+_WITHIN: Final = script("issued_within")
 _END: Final = script("issued_end")
 _END_ALL: Final = script("issued_end_all")
 _SPEND: Final = script("issued_spend")
@@ -65,6 +66,26 @@ class RedisIssued:
             entries = [grant.entry for grant in theirs]
             account = _account(theirs[0].records[0])
             await self._audit.change(_ADD, account, self._keys(whose), *_arguments(theirs), events=entries)
+
+    async def add_within(
+        self,
+        grant: Grant,
+        choose: Callable[[Sequence[IssuedRecord]], Collection[bytes] | None],
+        ended: Callable[[str], Entry],
+    ) -> list[bytes] | None:
+        first, now = grant.records[0], grant.entry.at
+        whose = Whose.of(first.namespace, first.user_id)
+        events = (self._audit.event("", ended("")), self._audit.events("", [grant.entry]))
+        while True:
+            living = await self._all_living(first.namespace, first.user_id, now=now)
+            chosen = choose(living)
+            if chosen is None:
+                return None
+            await self._pointers.put(self._leading_to([grant]), whose)
+            shown = (to_micros(now), b"".join(sorted(one.id for one in living)), b"".join(sorted(chosen)), *events)
+            done, revoked = await self._database.run(_WITHIN, self._keys(whose), *shown, *_arguments([grant]))
+            if done:
+                return list(revoked)
 
     def _leading_to(self, grants: Sequence[Grant]) -> list[bytes]:
         return [self._names.to_issued(new.id) for grant in grants for new in grant.records]
@@ -151,13 +172,16 @@ class RedisIssued:
     # --- the rest
 
     async def issued(self, namespace: str, user_id: str, *, now: datetime, limit: int) -> list[IssuedRecord]:
-        whose = Whose.of(namespace, user_id)
-        rows = await self._database.run(_LIVING, [self._names.issued(whose), self._names.living(whose)], to_micros(now))
-        with suspicion(self._database.name):
-            found = [record(token_id, fields) for token_id, fields in rows]
+        found = await self._all_living(namespace, user_id, now=now)
         found.sort(key=lambda one: one.id)
         found.sort(key=lambda one: one.created_at, reverse=True)
         return found[:limit]
+
+    async def _all_living(self, namespace: str, user_id: str, *, now: datetime) -> list[IssuedRecord]:
+        whose = Whose.of(namespace, user_id)
+        rows = await self._database.run(_LIVING, [self._names.issued(whose), self._names.living(whose)], to_micros(now))
+        with suspicion(self._database.name):
+            return [record(token_id, fields) for token_id, fields in rows]
 
     async def count_issued_uses(self, uses: Sequence[tuple[bytes, int, datetime]]) -> None:
         await self._counting.count([Uses(*use) for use in uses])
@@ -174,6 +198,12 @@ class RedisIssued:
         if whose is None:
             return False
         return bool(await self._database.run(_REDIGEST, [self._names.issued(whose)], token_id, old, new, key_id or b""))
+
+    async def erase_issued(self, namespace: str, user_id: str, *, limit: int) -> int:
+        keys = self._keys(Whose.of(namespace, user_id))[:3]
+        gone = await self._database.run(_PURGE, keys, "+inf", min(limit, _CLEARED))
+        await self._pointers.remove([self._names.to_issued(token_id) for token_id in gone])
+        return len(gone)
 
     async def purge_issued(
         self, namespace: str, *, before: datetime, after: bytes, limit: int

@@ -23,6 +23,12 @@ def slots_of(provider: str) -> str:
     return f"{len(provider.encode())}:{provider}"
 
 
+def provider_in(slot: bytes) -> str:
+    """Return the provider of a slot."""
+    length, _, rest = slot.partition(b":")
+    return rest[: int(length)].decode()
+
+
 def fields_of(slot: str) -> list[bytes]:
     """Return the names of the fields of the token in a slot, in the order of `LETTERS`."""
     name = slot.encode()

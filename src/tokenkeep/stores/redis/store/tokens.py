@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -21,6 +22,7 @@ from tokenkeep.stores.redis.store.records import (
     ended_record,
     fields_of,
     info,
+    provider_in,
     record,
     records_in,
     slots_of,
@@ -35,11 +37,15 @@ _REJECT: Final = script("token_reject")
 _REVOKE: Final = script("token_revoke")
 _USES: Final = script("token_uses")
 _INFOS: Final = script("token_infos")
+_ERASE: Final = script("token_erase")
 _PURGE: Final = script("token_purge")
 _RESEAL: Final = script("token_reseal")
 
 _KEPT: Final = 10_000
 """How many tokens are remembered in decoded form, to be handed out again while they read the same."""
+
+_VERSION: Final = re.compile(rb"V[0-9]+:")
+"""How the field begins that counts the versions of a slot: it outlives the tokens."""
 
 _ALL: Final = 1 << 53
 
@@ -193,6 +199,18 @@ class RedisTokens:
                 sweep.put_back(place)
                 self._sweeps.leave(name, sweep)
         return erased, deleted
+
+    async def providers_of(self, namespace: str, user_id: str) -> list[str]:
+        held = await self._held(self._names.place(Whose.of(namespace, user_id)))
+        with suspicion(self._database.name):
+            return sorted({provider_in(field[1:]) for field in held if _VERSION.match(field)})
+
+    async def erase(self, account: Account, *, limit: int) -> tuple[int, int]:
+        keys = self._tokens_of(Whose.of(account.namespace, account.user_id))
+        shown = (account.provider, slots_of(account.provider), limit)
+        gone, wished = await self._database.run(_ERASE, keys, *shown)
+        await self._pointers.remove([self._names.to_token(token_id.decode()) for token_id in gone])
+        return len(gone), int(wished)
 
     async def sealed_under(self, key_ids: Sequence[str], *, after: str, limit: int) -> list[TokenRecord]:
         wanted = set(key_ids)

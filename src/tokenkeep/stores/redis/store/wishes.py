@@ -40,7 +40,12 @@ class RedisWishes:
         over: datetime,
         until: datetime,
     ) -> Wish | None:
-        shown: list[Argument] = [to_micros(now), to_micros(over), to_micros(until), *(slots_of(name) for name in providers)]
+        shown: list[Argument] = [
+            to_micros(now),
+            to_micros(over),
+            to_micros(until),
+            *(slots_of(name) for name in providers),
+        ]
         if user_id is not None:
             return await self._claim(Whose.of(namespace, user_id), shown, until)
         sweep = self._sweeps.take(namespace, self._names.every(b"a", namespace))
