@@ -3,7 +3,7 @@
 | collection | `_id` | shard key |
 |---|---|---|
 | `tokenkeep_token` | the key of namespace, provider, user and kind: one token in place | `{_id: "hashed"}` |
-| `tokenkeep_history` | the token's id: what was in place; `revoke_at` marks what keeps its secrets | `{_id: "hashed"}` |
+| `tokenkeep_history` | the token's id: what was in place; `revoke_at` marks those with secrets | `{_id: "hashed"}` |
 | `tokenkeep_lease` | the key of namespace, provider and user | `{_id: "hashed"}` |
 | `tokenkeep_step` | the digest of an account for one-time codes | `{_id: "hashed"}` |
 | `tokenkeep_audit` | an ObjectId; a number for what `db copy` brought from SQL | `{namespace: 1, user_id: 1}` |

@@ -74,16 +74,24 @@ class RedisIssued:
         ended: Callable[[str], Entry],
     ) -> list[bytes] | None:
         first, now = grant.records[0], grant.entry.at
-        whose = Whose.of(first.namespace, first.user_id)
-        events = (self._audit.event("", ended("")), self._audit.events("", [grant.entry]))
+        whose, new = Whose.of(first.namespace, first.user_id), first.id.hex()
+
+        def each(token_id: str) -> Entry:
+            return grant.entry if token_id == new else ended(token_id)
+
         while True:
             living = await self._all_living(first.namespace, first.user_id, now=now)
             chosen = choose(living)
             if chosen is None:
+                await self._pointers.remove(self._leading_to([grant]))
                 return None
             await self._pointers.put(self._leading_to([grant]), whose)
-            shown = (to_micros(now), b"".join(sorted(one.id for one in living)), b"".join(sorted(chosen)), *events)
-            done, revoked = await self._database.run(_WITHIN, self._keys(whose), *shown, *_arguments([grant]))
+            ids = (b"".join(sorted(one.id for one in living)), b"".join(sorted(chosen)))
+            shown = (to_micros(now), *ids, *_arguments([grant]))
+            tokens = [new, *(token_id.hex() for token_id in sorted(chosen))]
+            done, revoked = await self._audit.change(
+                _WITHIN, _account(first), self._keys(whose), *shown, each=each, tokens=tokens
+            )
             if done:
                 return list(revoked)
 

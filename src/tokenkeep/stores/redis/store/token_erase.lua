@@ -9,7 +9,7 @@ repeat
   for _, member in ipairs(page) do
     local slot, id = string.match(member, '^(.*)\n([^\n]*)$')
     if #gone < most and string.sub(slot, 1, #prefix) == prefix and redis.call('HEXISTS', place, 'Ww:' .. id) == 0 then
-      redis.call('HDEL', history, 'D' .. id, 'X' .. id, 'R' .. id, 'U' .. id, 'L' .. id)
+      redis.call('HDEL', history, 'D' .. id, 'X' .. id, 'R' .. id, 'U' .. id, 'L' .. id, 'K' .. id)
       redis.call('ZREM', order, member)
       gone[#gone + 1] = id
     else
@@ -34,6 +34,9 @@ if #gone < most and wished == 0 and #slots(place, prefix) == 0
   end
   for _, field in ipairs(versions) do
     redis.call('HDEL', place, field)
+  end
+  if redis.call('HLEN', place) == 1 then -- whose it is is all that is left
+    redis.call('HDEL', place, 'user')
   end
 end
 return {gone, wished}
