@@ -421,6 +421,47 @@ def test_revoke_says_when_the_provider_did_not_listen(run: Run, account: LocalAc
     assert revoked.json == {"user_id": "alice", "revoked": True, "provider": ["provider_revoke_failed"]}
 
 
+@pytest.mark.requirement("K7")
+def test_a_provider_that_did_not_listen_is_counted_and_told_by_a_later_purge(
+    run: Run, account: LocalAccount, database: Path
+) -> None:
+    run("login", "alice")
+    account.faults = Faults(broken="logout")
+    run("revoke", "alice")
+    waiting = run("status", "--json").json["awaiting_revocation"]
+    assert waiting >= 1
+    assert "to be revoked at the provider" in run("status").out
+    assert run("purge", "--json").json["provider_revoked"] == 0
+    account.faults = Faults()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE tokenkeep_token SET revoke_at = 0 WHERE revoke_at IS NOT NULL")
+    assert run("purge", "--json").json["provider_revoked"] == waiting
+    assert run("status", "--json").json["awaiting_revocation"] == 0
+
+
+@pytest.mark.requirement("K9")
+def test_forget_removes_a_user_and_says_when_a_provider_has_still_to_be_told(
+    run: Run, account: LocalAccount, database: Path
+) -> None:
+    run("login", "alice")
+    with TokenIssuer.open(f"sqlite:///{database}", lifetime=timedelta(hours=1)) as issuer:
+        issuer.issue("alice")
+    account.faults = Faults(broken="logout")
+    waiting = run("forget", "alice", "--json")
+    assert waiting.code == exits.UNAVAILABLE
+    told = {"acquired_tokens": 0, "issued_tokens": 1, "awaiting_revocation": 1}
+    assert waiting.json == {"user_id": "alice", **told}
+    account.faults = Faults()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE tokenkeep_token SET revoke_at = 0")
+    run("purge")
+    forgotten = run("forget", "alice")
+    assert forgotten.code == 0
+    assert "acquired tokens" in forgotten.out
+    assert run("list", "--json").json == []
+    assert run("audit", "alice", "--verify").code == exits.OK
+
+
 class Yesterday:
     def now(self) -> datetime:
         return datetime.now(UTC) - timedelta(days=1)

@@ -56,6 +56,20 @@ def bearer_app(issuer: AsyncTokenIssuer, fake_clock: FakeClock) -> FastAPI:
     return application(issuer, fake_clock, None)
 
 
+@pytest.mark.requirement("L2")
+async def test_a_login_past_the_limit_is_refused_where_the_issuer_refuses(
+    tmp_path: Path, fake_clock: FakeClock
+) -> None:
+    async with AsyncTokenIssuer.open(
+        f"sqlite:///{tmp_path}/app.db", lifetime=timedelta(hours=1), limit=2, at_limit="refuse", clock=fake_clock
+    ) as issuer:
+        app = application(issuer, fake_clock, None)
+        async with client(app) as http:
+            answers = [(await http.post("/login/alice")).status_code for _ in range(3)]
+            assert answers == [200, 200, 409]
+            assert (await http.post("/login/bob")).status_code == 200
+
+
 async def mine(http: httpx.AsyncClient) -> list[dict[str, Any]]:
     answer = await http.get("/sessions")
     assert answer.status_code == 200

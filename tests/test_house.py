@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "src"
 
 FLOORS: Final[dict[int, tuple[str, ...]]] = {
-    1: ("secret", "errors", "model", "outcomes", "expiry", "_stepping", "_checking", "_kept", "buckets"),
+    1: ("secret", "errors", "model", "outcomes", "expiry", "_stepping", "_checking", "_kept", "buckets", "algorithms"),
     2: ("ports", "leading"),
     3: (
         *("sealing", "keyfile", "keyring", "keycheck", "digest", "marked"),

@@ -198,6 +198,9 @@ def _mac(keyed: hmac.HMAC, message: bytes) -> bytes:
 
 
 def _is_weak(root: bytes) -> bool:
-    """Few distinct bytes, or bytes that count up or down in even steps: an example, not a key."""
+    """Few distinct bytes, bytes that count up or down in even steps, or typed text: an example, not a key.
+
+    Of 2^45 random keys one is all printable ASCII.
+    """
     steps = {(after - before) % 256 for before, after in pairwise(root)}
-    return len(set(root)) < _FEWEST_VALUES or len(steps) == 1
+    return len(set(root)) < _FEWEST_VALUES or len(steps) == 1 or (root.isascii() and root.decode().isprintable())

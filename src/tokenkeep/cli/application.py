@@ -38,7 +38,12 @@ def _app() -> typer.Typer:
     ):
         made.command(name)(function)
     ring = typer.Typer(help="The keys that seal the tokens.", **plain)  # type: ignore[arg-type]
-    for name, function in (("new", keys.new), ("list", keys.listed), ("rotate", keys.rotate)):
+    for name, function in (
+        ("new", keys.new),
+        ("list", keys.listed),
+        ("algorithms", keys.algorithms),
+        ("rotate", keys.rotate),
+    ):
         ring.command(name)(function)
     made.add_typer(ring, name="keys")
     made.add_typer(db.group(plain), name="db")

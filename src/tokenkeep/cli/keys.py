@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenkeep.algorithms import ALGORITHMS
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import database_exists, key_file, key_ring, need_database, open_vault
 from tokenkeep.keyring import FILE_VARIABLE, KeyRing
@@ -58,6 +59,14 @@ def listed(session: Session) -> None:
     if session.screen.json:
         session.screen.data(keys)
     session.screen.table(("key", "seals", "in use"), [tuple(key.values()) for key in keys])
+
+
+@command
+def algorithms(session: Session) -> None:
+    """Show which algorithm is used for what, and how strong it is."""
+    if session.screen.json:
+        session.screen.data([one._asdict() for one in ALGORITHMS])
+    session.screen.table(("for", "algorithm", "bits", "source"), list(ALGORITHMS))
 
 
 @command

@@ -61,6 +61,11 @@ def cross_site() -> HTTPException:
     return HTTPException(403, "This request came with a cookie and does not come from this site's own pages.")
 
 
+def too_many_sessions() -> HTTPException:
+    """409: the user has to end a session first."""
+    return HTTPException(409, "There are as many sessions as are allowed; end one of them first.", headers=NO_STORE)
+
+
 def unavailable(detail: str = "This cannot be checked now.", *, after: timedelta | None = None) -> HTTPException:
     """503: nobody is let in while the store cannot be asked."""
     return HTTPException(503, detail, headers={"Retry-After": str(ceil((after or RETRY_AFTER).total_seconds()))})

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection
 
 from tokenkeep import _checking
-from tokenkeep.errors import TokenKeepError
+from tokenkeep.errors import LimitReached, TokenKeepError
 from tokenkeep.fastapi import answers
 from tokenkeep.fastapi.addresses import Addresses
 from tokenkeep.fastapi.bearer import Bearer
@@ -81,7 +81,8 @@ class Sessions:
         """Issue a token to somebody who has just proved who they are, and end the one that the request brought.
 
         With a cookie it is set on `response`; without one, return it by `token_answer`. A page of another site
-        that sends the login gets 403: nobody is logged in to an account that is not theirs.
+        that sends the login gets 403: nobody is logged in to an account that is not theirs. 409 when the issuer was
+        opened to refuse more sessions than its `limit`, the one that the request brought included.
         """
         cookie = self._bearer.cookie
         if cookie is not None and not cookie.origins.own(connection, silence=True):
@@ -101,6 +102,8 @@ class Sessions:
             )
             if before is not None:
                 await self._issuer.revoke(before)
+        except LimitReached:
+            raise answers.too_many_sessions() from None
         except TokenKeepError:
             raise answers.unavailable() from None
         if cookie is not None:

@@ -106,6 +106,22 @@ class Revoking(VaultFixtures):
         assert info.end_reason == "revoked"
 
     @pytest.mark.requirement("K7")
+    async def test_a_purge_of_tokens_that_are_still_good_leaves_what_waits_for_its_provider(
+        self, open_vault: OpenVault, clock: FakeClock
+    ) -> None:
+        provider = RevokingProvider()
+        provider.script_revocations(DOWN)
+        vault = await open_vault(provider)
+        token = await vault.get_or_create("alice")
+        await vault.revoke("alice")
+        await vault.purge(expired_before=clock.now() + DAY)
+        [info] = await vault.history("alice")
+        assert info.end_reason == "revoked"
+        clock.advance(MINUTE)
+        await vault.purge()
+        assert provider.revoked == (token.access_token,)
+
+    @pytest.mark.requirement("K7")
     async def test_a_refresh_token_outlives_its_access_token_and_is_revoked_too(
         self, open_vault: OpenVault, clock: FakeClock
     ) -> None:
