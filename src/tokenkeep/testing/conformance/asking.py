@@ -41,6 +41,7 @@ CALLS: dict[str, Call] = {
     "store": lambda vault, user: vault.store(user, NewToken("x")),
     "watch": lambda vault, user: anext(vault.watch(user)),
     "revoke": lambda vault, user: vault.revoke(user),
+    "forget": lambda vault, user: vault.forget(user),
     "history": lambda vault, user: vault.history(user),
     "statistics": lambda vault, user: vault.statistics(user),
     "dashboard": lambda vault, user: vault.dashboard(user),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tokenkeep.testing.conformance.ending import Ending, IssuersSharing
 from tokenkeep.testing.conformance.forgetting import ForgettingIssued
+from tokenkeep.testing.conformance.hostile import HostileToTheIssuer
 from tokenkeep.testing.conformance.issuing import Issuing
 from tokenkeep.testing.conformance.limiting import Limiting, LimitingTogether
 from tokenkeep.testing.conformance.proving import IssuersProving
 
 
-class IssuerConformance(Issuing, Ending, Limiting, ForgettingIssued):
+class IssuerConformance(Issuing, Ending, Limiting, ForgettingIssued, HostileToTheIssuer):
     """What a `TokenIssuer` holds on any store."""
 
 
