@@ -92,6 +92,7 @@ class IssuerCore:
             idle=None if idle is None else _checking.span(idle, "idle"),
             recent=self._recent,
             clock=clock,
+            wait=wait,
         )
         self.verify = self._verifier.verify
 

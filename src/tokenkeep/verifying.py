@@ -13,7 +13,7 @@ from tokenkeep.digest import TokenForm, fingerprint, public_id, token_id
 from tokenkeep.errors import StoreError
 from tokenkeep.minting import shown
 from tokenkeep.model import IssuedToken
-from tokenkeep.ports import Clock, IssuedRecord, IssuedStore
+from tokenkeep.ports import Clock, IssuedRecord, IssuedStore, Wait
 from tokenkeep.recent import Recent, Ticket
 from tokenkeep.secret import Secret
 from tokenkeep.uses import UseCounter
@@ -55,7 +55,9 @@ class Verifier:
         idle: timedelta | None,
         recent: Recent | None,
         clock: Clock,
+        wait: Wait,
     ) -> None:
+        self._wait = wait
         self._store = store
         self._form = form
         self._uses = uses
@@ -81,7 +83,13 @@ class Verifier:
         found = self._recent.get(mark, now)
         if found is not None:
             return self._used(found, scopes, now)
-        return await self._ask(plain, mark, scopes, self._recent.ticket())
+        if not self._form.well_formed(plain):
+            return None
+        async with self._wait.turn((self, mark)):  # of a crowd one asks, and the others find what it was told
+            found = self._recent.get(mark, now := self.now())
+            if found is not None:
+                return self._used(found, scopes, now)
+            return await self._ask(plain, mark, scopes, self._recent.ticket())
 
     async def _ask(self, plain: str, mark: bytes, scopes: Collection[str], ticket: Ticket | None) -> IssuedToken | None:
         """Ask the store. What was seen of this very token before saves work only while the row is the same."""
