@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,9 @@ from tokenkeep import AsyncTokenVault, KeyRing, NewToken, TokenIssuer, TokenVaul
 from tokenkeep._stepping import run
 from tokenkeep.cli import exits, main
 from tokenkeep.copying import BATCH
-from tokenkeep.errors import StoreError, UnknownKey
+from tokenkeep.errors import ProviderUnavailable, StoreError, UnknownKey
 from tokenkeep.ports import Room
+from tokenkeep.testing import FakeClock, RevokingProvider
 
 FIXTURES = {"postgresql": "postgres_url", "mariadb": "mariadb_url", "mongodb": "mongo_url", "redis": "redis_url"}
 
@@ -262,3 +265,26 @@ def test_the_command_moves_it_both_ways(
             main(["db", "copy", "--from", source, "--to", target])
         assert ended.value.code == exits.OK
         assert "audit_head" in capsys.readouterr().out
+
+
+@pytest.mark.requirement("K7")
+def test_what_waits_for_its_provider_moves_along_and_is_told_in_the_new_place(
+    mongo_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    provider, clock = RevokingProvider(refresh=True), FakeClock()
+    provider.script_revocations(ProviderUnavailable("503"))
+    first, last = f"sqlite:///{tmp_path}/first.db", f"sqlite:///{tmp_path}/last.db"
+    with TokenVault.open(first, providers=[provider], keys=KEYS, clock=clock) as vault:
+        token = vault.get_or_create("alice")
+        vault.revoke("alice")
+    way = [first, mongo_url, redis_url, last]
+    for here, there in pairwise(way):
+        copied(here, there)
+    clock.advance(timedelta(minutes=1))
+    for url in way[1:]:
+        with TokenVault.open(url, providers=[provider], keys=KEYS, clock=clock) as vault:
+            assert vault.status().awaiting_revocation == 1
+            assert vault.get_valid("alice") is None
+            assert vault.purge().provider_revoked == 1
+            assert vault.status().awaiting_revocation == 0
+    assert provider.revoked == (token.access_token,) * 3

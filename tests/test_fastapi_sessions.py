@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from fastapi_apps import SITE, bearing, client, plain
 from tokenkeep import AsyncTokenIssuer, IssuedToken, KeyRing
-from tokenkeep.fastapi import Bearer, SessionCookie, Sessions, token_answer
+from tokenkeep.fastapi import Bearer, SessionCookie, Sessions, oauth_router, token_answer
 from tokenkeep.testing import FakeClock
 
 OWN = {"Origin": SITE}
@@ -417,3 +417,33 @@ async def test_what_was_not_issued_just_now_cannot_be_shown(issuer: AsyncTokenIs
         token_answer(token)
     with pytest.raises(ValueError, match="just now"):
         SessionCookie().put(request, Response(), token)
+
+
+@pytest.mark.requirement("Z1")
+async def test_no_route_makes_a_token_of_a_token_and_a_refresh_makes_none_that_is_wider(
+    issuer: AsyncTokenIssuer, fake_clock: FakeClock
+) -> None:
+    bearer = Bearer(issuer)
+    app = FastAPI()
+    app.include_router(Sessions(bearer, clock=fake_clock).router())
+    app.include_router(oauth_router(issuer, bearer))
+    narrow = await issuer.issue("alice", scopes={"read"}, refresh=True)
+    wide = {"scopes": ["*"], "scope": "*", "user_id": "admin", "expires_in": 10**9, "refresh": True}
+    asked = 0
+    async with client(app) as http:
+        for path, methods in app.openapi()["paths"].items():
+            for method in methods:
+                for body in ({"json": wide}, {"data": {**wide, "token": "x"}}, {"params": wide}):
+                    where = path.replace("{session_id}", "0" * 32).replace("{id}", "0" * 32)
+                    answer = await http.request(method, where, headers=bearing(narrow), **body)  # type: ignore[arg-type]
+                    assert answer.status_code < 500
+                    assert "access_token" not in answer.text
+                    asked += 1
+    assert asked >= 15
+    for user in ("alice", "admin"):
+        assert {one.id for one in await issuer.tokens(user)} <= {narrow.id}
+    other = await issuer.issue("alice", scopes={"read"}, refresh=True)
+    assert other.refresh_token is not None
+    refreshed = await issuer.refresh(other.refresh_token)
+    assert refreshed is not None
+    assert refreshed.scopes == {"read"}

@@ -411,6 +411,7 @@ def monotonic(monkeypatch: pytest.MonkeyPatch) -> Monotonic:
 BOUND = timedelta(seconds=2)
 
 
+@pytest.mark.requirement("C3")
 @pytest.mark.requirement("C1")
 @pytest.mark.requirement("K1")
 async def test_a_revocation_elsewhere_is_seen_within_the_bound(open_issuer: OpenIssuer, monotonic: Monotonic) -> None:

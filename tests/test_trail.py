@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,7 @@ def test_who_takes_a_removal_for_a_purge_must_prove_it(vault: TokenVault, url: s
 
 
 @pytest.mark.requirement("G5")
+@pytest.mark.requirement("S10")
 def test_who_puts_an_older_state_back_is_found_by_a_head_that_was_kept(vault: TokenVault, url: str) -> None:
     kept = vault.check_audit("alice").head
     links = links_of(vault)
@@ -346,3 +349,27 @@ def back_to_schema_1(url: str) -> None:
         text("DROP TABLE tokenkeep_audit_head"),
         text("UPDATE tokenkeep_meta SET value = '1' WHERE name = 'schema_version'"),
     )
+
+
+@pytest.mark.requirement("S10")
+def test_an_old_backup_that_brings_a_revoked_token_back_is_found_by_the_heads_that_were_kept(tmp_path: Path) -> None:
+    database, keys = tmp_path / "tokens.db", KeyRing.generate()
+    with TokenIssuer.open(f"sqlite:///{database}", lifetime=HOUR, keys=keys) as issuer:
+        token = issuer.issue("alice").token
+        issuer.issue("bob")
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+            source.backup(backup)
+        issuer.revoke_all("alice")
+        heads = issuer.check_audits().heads  # kept elsewhere
+    for file in tmp_path.glob("tokens.db*"):
+        if not file.name.endswith(".key"):
+            file.unlink()
+    (tmp_path / "backup.db").rename(database)
+    with TokenIssuer.open(f"sqlite:///{database}", lifetime=HOUR, keys=keys) as issuer:
+        assert token is not None
+        assert issuer.verify(token) is not None  # it is back
+        assert issuer.check_audits().intact  # and nothing in the database tells
+        checks = issuer.check_audits(heads=heads)
+        assert [flawed.user_id for flawed in checks.flawed] == ["alice"]
+        issuer.revoke_all("alice")  # what there is to do for each of these
+        assert issuer.verify(token) is None
