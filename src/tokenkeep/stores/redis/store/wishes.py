@@ -14,7 +14,7 @@ from tokenkeep.stores.redis.store.names import Whose
 from tokenkeep.stores.redis.store.records import Fields, ended_record, slots_of
 from tokenkeep.stores.redis.store.scripts import script
 from tokenkeep.stores.redis.store.sweeping import Sweep, Sweeps
-from tokenkeep.stores.redis.store.values import suspicion
+from tokenkeep.stores.redis.store.values import pairs, suspicion
 
 _CLAIM: Final = script("wish_claim")
 _SETTLE: Final = script("wish_settle")
@@ -81,7 +81,7 @@ class RedisWishes:
             cursor = b"0"
             while True:
                 cursor, flat = await self._database.ask("HSCAN", place, cursor, "MATCH", "Ww:*", "COUNT", _PAGE)
-                found |= {(place, field) for field in flat[::2]}
+                found |= {(place, field) for field in pairs(flat)}
                 if int(cursor) == 0:
                     break
         return len(found)
