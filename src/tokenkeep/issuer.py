@@ -17,8 +17,8 @@ from tokenkeep.errors import LimitReached
 from tokenkeep.keycheck import check_keys
 from tokenkeep.limiting import Limit
 from tokenkeep.minting import IssuerKeys, Mint, shown
-from tokenkeep.model import Account, Action, AuditEvent, IssuedToken, Statistics, Status
-from tokenkeep.outcomes import Forgotten, Purged
+from tokenkeep.model import Account, Action, AuditEvent, IssuedToken, Purged, Statistics, Status
+from tokenkeep.outcomes import Forgotten
 from tokenkeep.ports import Backend, Clock, Entry, Grant, IssuedRecord, Spending, Wait, Work
 from tokenkeep.recent import Recent
 from tokenkeep.secret import Secret

@@ -11,8 +11,7 @@ from tokenkeep.acquiring import ACCESS, REFRESH, binding, seal
 from tokenkeep.auditing import Auditing
 from tokenkeep.errors import UnknownKey
 from tokenkeep.keycheck import check_keys
-from tokenkeep.model import Account
-from tokenkeep.outcomes import Purged, Rotated
+from tokenkeep.model import Account, Purged, Rotated
 from tokenkeep.ports import Backend, Clock, Sealer, TokenRecord, Wait
 from tokenkeep.registry import Registry
 from tokenkeep.revoking import Revocations

@@ -20,12 +20,14 @@ from tokenkeep.model import (
     AuditEvent,
     Dashboard,
     NewToken,
+    Purged,
+    Rotated,
     Statistics,
     Status,
     TokenInfo,
 )
 from tokenkeep.opening import Audited
-from tokenkeep.outcomes import Forgotten, Purged, Rotated
+from tokenkeep.outcomes import Forgotten
 from tokenkeep.ports import Clock, Provider, Source
 from tokenkeep.vault import MIN_VALIDITY, VaultCore
 from tokenkeep.watching import INTERVAL

@@ -13,8 +13,8 @@ from tokenkeep.issuer import IssuerCore
 from tokenkeep.keyring import KeyRing
 from tokenkeep.lifecycle import Opened
 from tokenkeep.limiting import AtLimit
-from tokenkeep.model import AuditCheck, AuditChecks, AuditEvent, IssuedToken, Statistics, Status
-from tokenkeep.outcomes import Forgotten, Purged
+from tokenkeep.model import AuditCheck, AuditChecks, AuditEvent, IssuedToken, Purged, Statistics, Status
+from tokenkeep.outcomes import Forgotten
 from tokenkeep.ports import Clock, Source
 from tokenkeep.secret import Secret
 

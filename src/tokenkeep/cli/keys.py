@@ -12,7 +12,7 @@ from tokenkeep.algorithms import ALGORITHMS
 from tokenkeep.cli.session import Session, command
 from tokenkeep.cli.stores import database_exists, key_file, key_ring, need_database, open_vault
 from tokenkeep.keyring import FILE_VARIABLE, KeyRing
-from tokenkeep.outcomes import Rotated
+from tokenkeep.model import Rotated
 
 if TYPE_CHECKING:
     from rich.progress import Progress

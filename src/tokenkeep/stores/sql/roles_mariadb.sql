@@ -15,7 +15,7 @@ GRANT SELECT ON {{meta}} TO {{writer}};
 GRANT SELECT, INSERT ON {{key}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {{token}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {{issued}} TO {{writer}};
-GRANT SELECT, INSERT, UPDATE ON {{lease}} TO {{writer}};
+GRANT SELECT, INSERT, UPDATE, DELETE ON {{lease}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE ON {{step}} TO {{writer}};
 GRANT SELECT, INSERT ON {{audit}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE ON {{audit_head}} TO {{writer}};

@@ -47,6 +47,7 @@ GRANT SELECT ON {{meta}} TO {{writer}};
 GRANT SELECT, INSERT ON {{key}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {{token}}, {{issued}} TO {{writer}};
 GRANT SELECT, INSERT, UPDATE ON {{lease}}, {{step}}, {{audit_head}} TO {{writer}};
+GRANT DELETE ON {{lease}} TO {{writer}};
 GRANT SELECT, INSERT ON {{audit}} TO {{writer}};
 GRANT USAGE ON SEQUENCE {{audit_sequence}} TO {{writer}}, {{auditor}};
 

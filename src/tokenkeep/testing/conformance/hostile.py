@@ -12,21 +12,8 @@ from tokenkeep.testing.conformance._fixtures import IssuerFixtures, OpenIssuer, 
 from tokenkeep.testing.conformance.issuing import bearer
 
 HOSTILE: Final = (
-    *(
-        "'",
-        '"',
-        "`",
-        "\\",
-        "' OR '1'='1",
-        "'; DROP TABLE tokenkeep_token; --",
-        "%(ns)s",
-        ":ns",
-        "?",
-        "{namespace}",
-        "%",
-    ),
-    *("$where", '{"$gt": ""}', "a.b", "]] redis.call('FLUSHALL')", "\r\nFLUSHALL\r\n", "a}b{c", "w:", "1:x", "*"),
-    *("\u0000x", "\x1b[2J", "\u202e", "İı", "\ud800", "😀", "null", " ", "x" * 70, "ü" * 255, "x" * 300),
+    *("'", "\\", "' OR '1'='1", "'; DROP TABLE tokenkeep_token; --", "%(ns)s", ":ns", "?", '{"$gt": ""}', "$where"),
+    *("]] redis.call('FLUSHALL')", "\r\nFLUSHALL\r\n", "a}b{c", "w:", "*", "\u0000x", "\ud800", "😀İı", "x" * 300),
 )
 
 type Use = Callable[[AsyncTokenVault, str], Awaitable[Any]]
