@@ -342,11 +342,7 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What a purge removed: secrets that were erased, rows of tokens and of the audit trail deleted.
-
-    Attributes:
-        provider_revoked: tokens revoked here earlier, of which their providers were told now.
-    """
+    """What a purge did: secrets erased, rows of tokens and of the trail deleted, providers told of revocations."""
 
     secrets: int = 0
     tokens: int = 0
