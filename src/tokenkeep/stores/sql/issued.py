@@ -193,10 +193,8 @@ class SqlIssued:
         await transaction.run(self._insert, [_values(record) for record in grant.records])
         ending = [row for row in rows if bytes(row.id) in chosen]
         alone = [row for row in ending if row.family is None]
-        families = [
-            await transaction.rows(self._family_unrevoked, {"kin": kin})
-            for kin in sorted({bytes(row.family) for row in ending if row.family is not None})
-        ]
+        kin = sorted({bytes(row.family) for row in ending if row.family is not None})
+        families = [await transaction.rows(self._family_unrevoked, {"kin": one}) for one in kin]
         return await self._revoke_rows(transaction, first.namespace, [*alone, *chain(*families)], ended)
 
     def find(self, token_id: bytes, *, coarse: bool = False) -> Coroutine[Any, Any, IssuedRecord | None]:
