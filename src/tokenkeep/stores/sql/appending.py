@@ -9,7 +9,7 @@ from sqlalchemy import CTE, Dialect, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from tokenkeep.stores.sql.arrays import Rows
-from tokenkeep.stores.sql.database import Transaction
+from tokenkeep.stores.sql.database import Asking
 from tokenkeep.stores.sql.schema import Tables
 
 _HEAD: Final = ("digest", "namespace", "user_id", "sequence")
@@ -52,7 +52,7 @@ class Appending:
 
     async def append(
         self,
-        transaction: Transaction,
+        asking: Asking,
         events: Sequence[Mapping[str, Any]],
         *,
         begun: Sequence[Mapping[str, Any]],
@@ -66,5 +66,5 @@ class Appending:
             **self._moved.parameters(moved),
             **({} if self._beside is None else self._beside.parameters(beside)),
         }
-        row = await transaction.first(self._statement, parameters)
+        row = await asking.first(self._statement, parameters)
         return int(row[0]) == len(begun)

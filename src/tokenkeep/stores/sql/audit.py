@@ -33,7 +33,7 @@ from tokenkeep.model import Account, Action, AuditEvent
 from tokenkeep.ports import START, Chain, Entry, Link, Mark, Proof, TrailKeys
 from tokenkeep.stores.sql.appending import Appending
 from tokenkeep.stores.sql.arrays import Rows
-from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.database import Asking, Database, Transaction
 from tokenkeep.stores.sql.errors import Undone
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
 from tokenkeep.stores.sql.schema import Tables
@@ -41,6 +41,8 @@ from tokenkeep.trail import User, linked, prove_purge, purged_up_to
 
 _ASKED_FOR: Final = 500
 """Users whose heads one statement reads."""
+
+type _Values = Sequence[Mapping[str, Any]]
 
 _UNSET: Final[Mapping[str, Any]] = {
     f"{name}{part}": value
@@ -160,50 +162,53 @@ class SqlAudit:
         """Write events in the transaction of the change that they tell of."""
         await self.append_each(transaction, [(account, entry) for entry in entries])
 
-    async def append_each(
-        self,
-        transaction: Transaction,
-        entries: Sequence[tuple[Account, Entry]],
-        *,
-        at_once: Appending | None = None,
-        beside: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """Write events of several accounts in the transaction of the change that they tell of.
+    async def append_each(self, transaction: Transaction, entries: Sequence[tuple[Account, Entry]]) -> None:
+        """Write events of several accounts in the transaction of the change that they tell of."""
+        if self._at_once is not None:
+            await self.append_at_once(transaction, entries, self._at_once)
+        elif entries:
+            events, begun, moved = await self._following(transaction, entries)
+            await self._begin(transaction, begun)
+            await self._move(transaction, moved)
+            await transaction.run(self._insert, events)
 
-        What `appending` returned adds the rows `beside` with them.
-        """
+    async def append_at_once(
+        self, asking: Asking, entries: Sequence[tuple[Account, Entry]], at_once: Appending, *, beside: _Values = ()
+    ) -> None:
+        """Do the same by one statement, which `appending` returned, with rows of the other table `beside`."""
         if not entries:
             return
-        held = await self._held(transaction, {(account.namespace, account.user_id) for account, _ in entries})
+        events, begun, moved = await self._following(asking, entries)
+        if not await at_once.append(asking, events, begun=begun, moved=moved, beside=beside):
+            raise self._contended()
+
+    async def _following(
+        self, asking: Asking, entries: Sequence[tuple[Account, Entry]]
+    ) -> tuple[_Values, _Values, _Values]:
+        """Link events to the heads of their chains; return them, and the heads that begin and those that move."""
+        held = await self._held(asking, {(account.namespace, account.user_id) for account, _ in entries})
         links, last = linked(entries, held, actor=self._actor, keys=self._keys)
         users = sorted(last)
         begun = [{**_user(last[user]), **_marked(last[user])} for user in users if user not in held]
         moved = [{**_user(last[user]), **_marked(last[user])} for user in users if user in held]
-        events = [_row(link) for link in links]
-        at_once = at_once or self._at_once
-        if at_once is None:
-            await self._begin(transaction, begun)
-            await self._move(transaction, moved)
-            await transaction.run(self._insert, events)
-        elif not await at_once.append(transaction, events, begun=begun, moved=moved, beside=beside):
-            raise self._contended()
+        return [_row(link) for link in links], begun, moved
 
-    async def _held(self, transaction: Transaction, users: Iterable[User]) -> dict[User, Mark]:
+    async def _held(self, asking: Asking, users: Iterable[User]) -> dict[User, Mark]:
         """Lock the heads of chains, in the order of their users, so that nobody else appends before the commit."""
         held: dict[User, Mark] = {}
         for namespace, group in groupby(sorted(users), itemgetter(0)):
             for names in batched((name for _, name in group), _ASKED_FOR):
-                rows = await self._lock(transaction, self._held_head, self._held_heads, namespace, names)
+                rows = await self._lock(asking, self._held_head, self._held_heads, namespace, names)
                 held |= {(namespace, name): Mark(sequence, bytes(digest)) for name, sequence, digest in rows}
         return held
 
     async def _lock(
-        self, transaction: Transaction, one: Executable, several: Executable, namespace: str, names: Sequence[str]
+        self, asking: Asking, one: Executable, several: Executable, namespace: str, names: Sequence[str]
     ) -> Sequence[Any]:
         """Lock heads by one statement; on SQLite by one for each, which there costs less than a longer one."""
         if len(names) > 1 and self._database.dialect.name != "sqlite":
-            return await transaction.rows(several, {"ns": namespace, "users": list(names)})
-        rows = [await transaction.first(one, {"ns": namespace, "us": name}) for name in names]
+            return await asking.rows(several, {"ns": namespace, "users": list(names)})
+        rows = [await asking.first(one, {"ns": namespace, "us": name}) for name in names]
         return [row for row in rows if row is not None]
 
     async def _begin(self, transaction: Transaction, heads: Sequence[Mapping[str, Any]]) -> None:

@@ -15,7 +15,17 @@ type Values = Mapping[str, Any]
 type Parameters = Values | Sequence[Values]
 
 
-class Transaction(Protocol):
+class Asking(Protocol):
+    """An open transaction as far as rows go."""
+
+    async def first(self, statement: Executable, parameters: Values | None = None) -> Any:
+        """Return the first row, or `None`."""
+
+    async def rows(self, statement: Executable, parameters: Values | None = None) -> Sequence[Any]:
+        """Return all rows."""
+
+
+class Transaction(Asking, Protocol):
     """An open transaction: statements go in, rows come out."""
 
     async def run(self, statement: Executable, parameters: Parameters | None = None) -> None:
@@ -23,12 +33,6 @@ class Transaction(Protocol):
 
     async def count(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Execute a change and return how many rows it matched."""
-
-    async def first(self, statement: Executable, parameters: Values | None = None) -> Any:
-        """Return the first row, or `None`."""
-
-    async def rows(self, statement: Executable, parameters: Values | None = None) -> Sequence[Any]:
-        """Return all rows."""
 
     async def plainly(self, function: Callable[[Connection], Any]) -> Any:
         """Call a function that wants SQLAlchemy's plain connection, such as `MetaData.create_all`."""

@@ -12,9 +12,10 @@ from sqlalchemy import Select, and_, bindparam, case, delete, func, insert, or_,
 from tokenkeep.buckets import day_of, first_id
 from tokenkeep.model import Account, Statistics
 from tokenkeep.ports import Entry, Grant, IssuedRecord, Spending
+from tokenkeep.stores.sql.appending import Appending
 from tokenkeep.stores.sql.arrays import Rows
 from tokenkeep.stores.sql.audit import SqlAudit
-from tokenkeep.stores.sql.database import Database, Transaction
+from tokenkeep.stores.sql.database import Asking, Database, Transaction
 from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.partitions import SqlPartitions
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
@@ -58,7 +59,9 @@ class SqlIssued:
         self._read_statements(tables)
         self._write_statements(tables)
         self._access = Lookup(database, self._access_token, reader, _record)
-        self._coarse = Lookup(database, self._access_token, reader, _record, moving=tables.issued.c.last_used_at)
+        self._coarse = self._access
+        if isinstance(reader, FileReader):
+            self._coarse = Lookup(database, self._access_token, reader, _record, moving=tables.issued.c.last_used_at)
         self._refresh = Lookup(database, self._refresh_token, None, _record)
 
     def _read_statements(self, tables: Tables) -> None:
@@ -144,13 +147,16 @@ class SqlIssued:
     # --- adding and finding
 
     async def add(self, grants: Sequence[Grant]) -> None:
-        await self._placed(lambda: self._write(lambda transaction: self._insert_all(transaction, grants)), grants)
+        await self._placed(lambda: self._add(grants), grants)
 
-    async def _write(self, work: Callable[[Transaction], Awaitable[None]]) -> None:
-        if isinstance(self._database, EngineDatabase) and self._wire is not None:
-            await self._database.write_by(self._wire, work, Doubt.DONE)
+    async def _add(self, grants: Sequence[Grant]) -> None:
+        database, at_once = self._database, self._at_once
+        if self._wire is not None and at_once is not None and isinstance(database, EngineDatabase):
+            await database.write_by(
+                self._wire, lambda asking: self._insert_at_once(asking, at_once, grants), Doubt.DONE
+            )
         else:
-            await self._database.write(work, Doubt.DONE)
+            await database.write(lambda transaction: self._insert_all(transaction, grants), Doubt.DONE)
 
     async def _placed[T](self, write: Callable[[], Awaitable[T]], grants: Sequence[Grant]) -> T:
         if self._partitions is None:
@@ -158,11 +164,14 @@ class SqlIssued:
         return await self._partitions.placed(write, [record.id for grant in grants for record in grant.records])
 
     async def _insert_all(self, transaction: Transaction, grants: Sequence[Grant]) -> None:
-        rows = [_values(record) for grant in grants for record in grant.records]
-        noted = [(_account(grant.records[0]), grant.entry) for grant in grants]
-        if self._at_once is None:
-            await transaction.run(self._insert, rows)
-        await self._audit.append_each(transaction, noted, at_once=self._at_once, beside=rows)
+        if self._at_once is not None:
+            await self._insert_at_once(transaction, self._at_once, grants)
+        else:
+            await transaction.run(self._insert, _rows(grants))
+            await self._audit.append_each(transaction, _noted(grants))
+
+    async def _insert_at_once(self, asking: Asking, at_once: Appending, grants: Sequence[Grant]) -> None:
+        await self._audit.append_at_once(asking, _noted(grants), at_once, beside=_rows(grants))
 
     async def add_within(
         self,
@@ -348,6 +357,14 @@ class SqlIssued:
             last_generation=row.made,
             last_usage=row.last,
         )
+
+
+def _rows(grants: Sequence[Grant]) -> list[dict[str, Any]]:
+    return [_values(record) for grant in grants for record in grant.records]
+
+
+def _noted(grants: Sequence[Grant]) -> list[tuple[Account, Entry]]:
+    return [(_account(grant.records[0]), grant.entry) for grant in grants]
 
 
 def _account(record: IssuedRecord) -> Account:

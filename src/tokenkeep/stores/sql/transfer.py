@@ -27,7 +27,13 @@ _TOGETHER: Final = {"postgresql": 5000, "sqlite": 5000}
 
 
 class _Statements(NamedTuple):
-    """What one kind of row needs; `add_new` leaves out what is there, where that takes no question of its own."""
+    """What one kind of row needs.
+
+    Attributes:
+        add_new: leaves out what is there, where that takes no question of its own.
+        lists: the same for many rows at once.
+        copy: adds rows none of which is there.
+    """
 
     key: tuple[Column[Any], ...]
     total: Select[Any]
@@ -35,6 +41,8 @@ class _Statements(NamedTuple):
     next: Select[Any]
     add: Insert
     add_new: Insert | None
+    lists: _Lists | None
+    copy: Copier | None
 
 
 class _Lists(NamedTuple):
@@ -55,30 +63,25 @@ class SqlTransfer:
 
     def __init__(self, database: Database, tables: Tables, partitions: SqlPartitions | None) -> None:
         self._database = database
+        self._tables = tables
         self._partitions = partitions
         self.together = _TOGETHER.get(database.dialect.name, 500)
-        self._rooms = {room: _statements(getattr(tables, room.value), database.dialect) for room in Room}
-        self._lists: dict[Room, _Lists] = {}
-        self._copiers: dict[Room, Copier] = {}
-        if database.dialect.name == "postgresql":
-            self._lists = {room: _Lists.of(getattr(tables, room.value), database.dialect) for room in Room}
-        if database.dialect.driver == "psycopg" and not database.dialect.is_async:
-            from tokenkeep.stores.sql.servers.psycopg_copying import Copier  # noqa: PLC0415  # drivers are imported when they are wanted
+        self._rooms: dict[Room, _Statements] = {}
 
-            self._copiers = {room: Copier(getattr(tables, room.value)) for room in Room}
-        audit = tables.audit
-        name = database.dialect.identifier_preparer.format_table(audit)
-        highest = select(func.max(audit.c.id)).scalar_subquery()
-        self._go_on = select(func.setval(func.pg_get_serial_sequence(name, "id"), highest, type_=BigInteger))
+    def _of(self, room: Room) -> _Statements:
+        """Make the statements when they are first wanted: most programs never move a store."""
+        if room not in self._rooms:
+            self._rooms[room] = _statements(getattr(self._tables, room.value), self._database.dialect)
+        return self._rooms[room]
 
     @reads
     async def count_rows(self, transaction: Transaction, room: Room) -> int:
-        row = await transaction.first(self._rooms[room].total)
+        row = await transaction.first(self._of(room).total)
         return int(row[0])
 
     @reads
     async def read_rows(self, transaction: Transaction, room: Room, *, after: Row | None, limit: int) -> list[Row]:
-        statements = self._rooms[room]
+        statements = self._of(room)
         past = {} if after is None else {f"past_{column.name}": after[column.name] for column in statements.key}
         statement = statements.first if after is None else statements.next
         return [_plain(row) for row in await transaction.rows(statement, {**past, "count": limit})]
@@ -90,21 +93,22 @@ class SqlTransfer:
 
     async def _add_somehow(self, room: Room, rows: Sequence[Row]) -> int:
         """Add rows in the fastest way there is; the others leave out what is there already."""
-        if room in self._copiers and rows:
+        statements = self._of(room)
+        if statements.copy is not None and rows:
             with suppress(Conflict):
-                return await self._copy_rows(room, rows)
-        return await (self._add_rows if room not in self._lists else self._add_lists)(room, rows)
+                return await self._copy_rows(room, statements.copy, rows)
+        if statements.lists is not None:
+            return await self._add_lists(room, statements.lists, rows)
+        return await self._add_rows(statements, rows)
 
     @writes(Doubt.REPEAT)
-    async def _copy_rows(self, transaction: Transaction, room: Room, rows: Sequence[Row]) -> int:
-        copier = self._copiers[room]
-        await transaction.plainly(lambda connection: copier(connection, rows))
+    async def _copy_rows(self, transaction: Transaction, room: Room, copy: Copier, rows: Sequence[Row]) -> int:
+        await transaction.plainly(lambda connection: copy(connection, rows))
         await self._go_on_behind(transaction, room)
         return len(rows)
 
     @writes(Doubt.REPEAT)
-    async def _add_lists(self, transaction: Transaction, room: Room, rows: Sequence[Row]) -> int:
-        lists = self._lists[room]
+    async def _add_lists(self, transaction: Transaction, room: Room, lists: _Lists, rows: Sequence[Row]) -> int:
         added = await transaction.count(lists.add, lists.rows.parameters(rows))
         if added:
             await self._go_on_behind(transaction, room)
@@ -113,11 +117,15 @@ class SqlTransfer:
     async def _go_on_behind(self, transaction: Transaction, room: Room) -> None:
         """Let the next event of a program go behind those that came with their ids."""
         if room is Room.AUDIT:
-            await transaction.run(self._go_on)
+            audit = self._tables.audit
+            name = self._database.dialect.identifier_preparer.format_table(audit)
+            highest = select(func.max(audit.c.id)).scalar_subquery()
+            await transaction.run(
+                select(func.setval(func.pg_get_serial_sequence(name, "id"), highest, type_=BigInteger))
+            )
 
     @writes(Doubt.REPEAT)
-    async def _add_rows(self, transaction: Transaction, room: Room, rows: Sequence[Row]) -> int:
-        statements = self._rooms[room]
+    async def _add_rows(self, transaction: Transaction, statements: _Statements, rows: Sequence[Row]) -> int:
         if statements.add_new is not None:
             return await transaction.count(statements.add_new, rows) if rows else 0
         keys = [tuple(row[column.name] for column in statements.key) for row in rows]
@@ -139,7 +147,17 @@ def _statements(table: SqlTable, dialect: Dialect) -> _Statements:
         next=first.where(tuple_(*key) > past),
         add=insert(table),
         add_new=sqlite.insert(table).on_conflict_do_nothing(key) if dialect.name == "sqlite" else None,
+        lists=_Lists.of(table, dialect) if dialect.name == "postgresql" else None,
+        copy=_copier(table, dialect),
     )
+
+
+def _copier(table: SqlTable, dialect: Dialect) -> Copier | None:
+    if dialect.driver != "psycopg" or dialect.is_async:
+        return None
+    from tokenkeep.stores.sql.servers.psycopg_copying import Copier  # noqa: PLC0415  # drivers are imported when they are wanted
+
+    return Copier(table)
 
 
 def _known(key: tuple[Column[Any], ...], values: Sequence[tuple[Any, ...]]) -> Select[Any]:

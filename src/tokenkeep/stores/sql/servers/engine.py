@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tokenkeep._stepping import settle
 from tokenkeep.errors import StoreError, StoreUnavailable
-from tokenkeep.stores.sql.database import Parameters, Transaction, Values
+from tokenkeep.stores.sql.database import Asking, Parameters, Transaction, Values
 from tokenkeep.stores.sql.errors import Phase, Place, Undone, as_ours, is_of_a_driver
 from tokenkeep.stores.sql.repeating import Doubt, Patience, repeated
 from tokenkeep.stores.sql.servers.limits import Limits
@@ -123,7 +123,7 @@ class EngineDatabase:
             failure = self.as_ours(error, phase)
         raise failure
 
-    async def write_by[T](self, wire: WritingWire, work: Callable[[Transaction], Awaitable[T]], doubt: Doubt) -> T:
+    async def write_by[T](self, wire: WritingWire, work: Callable[[Asking], Awaitable[T]], doubt: Doubt) -> T:
         """Like `write`, on the connection of a wire."""
 
         async def attempt(answered: Callable[[T], None]) -> T:

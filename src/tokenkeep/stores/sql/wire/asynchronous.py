@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from tokenkeep.stores.sql.database import Transaction
+from tokenkeep.stores.sql.database import Asking
 from tokenkeep.stores.sql.wire.coalescing import Coalescer, Key, Row
 from tokenkeep.stores.sql.wire.question import Fetch, Question, in_order
 from tokenkeep.stores.sql.wire.writing import Writing
@@ -215,7 +215,7 @@ class AsyncWire:
 
         return fetch
 
-    async def transact[T](self, work: Callable[[Transaction], Awaitable[T]], committing: Callable[[T], None]) -> T:
+    async def transact[T](self, work: Callable[[Asking], Awaitable[T]], committing: Callable[[T], None]) -> T:
         return await self._here().writing.transact(work, committing)
 
     def _here(self) -> _Loop:

@@ -11,7 +11,7 @@ from sqlalchemy import ARRAY, BindParameter, ColumnElement, Dialect, Select, Str
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from tokenkeep.stores.sql.database import Transaction
+from tokenkeep.stores.sql.database import Asking
 from tokenkeep.stores.sql.types import Instant, Json
 from tokenkeep.stores.sql.wire.coalescing import Key, Row
 
@@ -22,10 +22,10 @@ type Fetch = Callable[[Key], Awaitable[Row]]
 class WritingWire(Protocol):
     """Runs transactions past SQLAlchemy, on a connection of its own."""
 
-    async def transact[T](self, work: Callable[[Transaction], Awaitable[T]], committing: Callable[[T], None]) -> T:
+    async def transact[T](self, work: Callable[[Asking], Awaitable[T]], committing: Callable[[T], None]) -> T:
         """Run `work` in a transaction once; `committing` is told what it returned before that is committed.
 
-        It may only ask for rows, by statements whose values the driver takes as they are.
+        Its statements are those whose values the driver takes as they are.
         """
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, NoReturn, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
-from sqlalchemy import Connection, Dialect, Executable
+from sqlalchemy import Dialect, Executable
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.sql import ClauseElement
 
-from tokenkeep.stores.sql.database import Parameters, Transaction, Values
+from tokenkeep.stores.sql.database import Asking, Values
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
@@ -41,7 +41,7 @@ class _Written(NamedTuple):
 
 
 class DirectTransaction:
-    """Implements `Transaction` as far as rows go. Values go to the driver, and rows come from it, as they are."""
+    """Implements `Asking`. Values go to the driver, and rows come from it, as they are."""
 
     def __init__(self, line: Line, written: Callable[[Executable], _Written]) -> None:
         self._line = line
@@ -55,15 +55,6 @@ class DirectTransaction:
     async def first(self, statement: Executable, parameters: Values | None = None) -> Any:
         rows = await self.rows(statement, parameters)
         return rows[0] if rows else None
-
-    async def run(self, statement: Executable, parameters: Parameters | None = None) -> NoReturn:
-        raise NotImplementedError
-
-    async def count(self, statement: Executable, parameters: Parameters | None = None) -> NoReturn:
-        raise NotImplementedError
-
-    async def plainly(self, function: Callable[[Connection], Any]) -> NoReturn:
-        raise NotImplementedError
 
 
 class Writing:
@@ -82,7 +73,7 @@ class Writing:
         self._dialect: Dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
         self._known: dict[Executable, _Written] = {}
 
-    async def transact[T](self, work: Callable[[Transaction], Awaitable[T]], committing: Callable[[T], None]) -> T:
+    async def transact[T](self, work: Callable[[Asking], Awaitable[T]], committing: Callable[[T], None]) -> T:
         """Run `work` in a transaction; `committing` is told what it returned before that is committed."""
         async with self._turn:
             line = self._line
