@@ -14,6 +14,8 @@ import pytest
 from servers.postgres import Postgres
 from tokenkeep import KeyRing, NewToken, TokenVault
 from tokenkeep.cli import exits, main
+from tokenkeep.stores.mongo.schema import SCHEMA_VERSION as MONGO_SCHEMA
+from tokenkeep.stores.redis.store.health import SCHEMA_VERSION as REDIS_SCHEMA
 from tokenkeep.stores.sql.schema import SCHEMA_VERSION
 
 SEEDS = """
@@ -331,8 +333,9 @@ def test_a_store_without_tables_is_made_told_of_and_checked(run: Run, tableless:
     assert "it was empty" in made.out
     for again in ("init", "upgrade"):
         assert "nothing to do" in run(again, "--url", tableless).out
-    assert run("current", "--url", tableless, "--json").json == {"found": 1}
-    assert run("check", "--url", tableless, "--json").json == {"found": 1, "differences": []}
+    known = run("current", "--url", tableless, "--json").json
+    assert known == {"found": {"redis": REDIS_SCHEMA, "mongodb": MONGO_SCHEMA}[tableless.partition(":")[0]]}
+    assert run("check", "--url", tableless, "--json").json == {**known, "differences": []}
     assert run("check", "--url", tableless).code == exits.OK
 
 

@@ -400,11 +400,12 @@ def test_a_file_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_token_of_the_vault_that_is_newer_stays(run: Run, database: Path, tmp_path: Path) -> None:
-    file = written(tmp_path / "t.json", {"a": {"access_token": "file-token", "created_at": soon(hours=-1).isoformat()}})
+    made, end = soon(hours=-1).isoformat(), soon(hours=1).isoformat()
+    file = written(tmp_path / "t.json", {"a": {"access_token": "file-token", "created_at": made, "expires_at": end}})
     with TokenVault.open(f"sqlite:///{database}") as vault:
-        vault.store("a", NewToken("newer-token", expires_in=60), provider="upstox")
-    assert "1 older than the vault's" in run(file).out
-    assert found(database, "a").access_token.reveal() == "newer-token"
+        vault.store("a", NewToken("newer-token", expires_in=60), provider="x")
+    assert "1 older than the vault's" in run(file, "--provider", "x").out
+    assert found(database, "a", "x").access_token.reveal() == "newer-token"
 
 
 def test_a_newer_token_of_the_file_replaces_the_one_in_place(run: Run, database: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tokenkeep.stores.sql.appending import Appending
 from tokenkeep.stores.sql.arrays import Rows
 from tokenkeep.stores.sql.audit import SqlAudit
 from tokenkeep.stores.sql.database import Asking, Database, Transaction
+from tokenkeep.stores.sql.issued_records import ADDED, account_of, noted, record, rows_of, values_of
 from tokenkeep.stores.sql.lookup import Lookup
 from tokenkeep.stores.sql.partitions import SqlPartitions
 from tokenkeep.stores.sql.repeating import Doubt, reads, reports, writes
@@ -26,14 +27,6 @@ from tokenkeep.stores.sql.wire.question import Wire, WritingWire
 
 _TOGETHER: Final = 1000
 """Tokens that are revoked in one transaction."""
-
-_ADDED: Final = (
-    *("id", "digest", "key_id", "namespace", "user_id", "name", "scopes", "created_at", "expires_at", "client"),
-    *("metadata", "usage_count", "family", "generation", "access_lifetime"),
-)
-"""The columns of `_values`."""
-
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class _Refused(Exception):
@@ -58,11 +51,11 @@ class SqlIssued:
         self._wire = reader if isinstance(reader, WritingWire) else None
         self._read_statements(tables)
         self._write_statements(tables)
-        self._access = Lookup(database, self._access_token, reader, _record)
+        self._access = Lookup(database, self._access_token, reader, record)
         self._coarse = self._access
         if isinstance(reader, FileReader):
-            self._coarse = Lookup(database, self._access_token, reader, _record, moving=tables.issued.c.last_used_at)
-        self._refresh = Lookup(database, self._refresh_token, None, _record)
+            self._coarse = Lookup(database, self._access_token, reader, record, moving=tables.issued.c.last_used_at)
+        self._refresh = Lookup(database, self._refresh_token, None, record)
 
     def _read_statements(self, tables: Tables) -> None:
         table, c = tables.issued, tables.issued.c
@@ -123,7 +116,7 @@ class SqlIssued:
         this = c.id == bindparam("token_id")
         last = c.last_used_at
         self._insert = insert(table)
-        self._at_once = self._audit.appending(lambda dialect: Rows(table, _ADDED, "issued", dialect))
+        self._at_once = self._audit.appending(lambda dialect: Rows(table, ADDED, "issued", dialect))
         self._revoke = update(table).where(this, c.revoked_at.is_(None)).values(revoked_at=bindparam("at"))
         self._use = (
             update(table)
@@ -167,11 +160,11 @@ class SqlIssued:
         if self._at_once is not None:
             await self._insert_at_once(transaction, self._at_once, grants)
         else:
-            await transaction.run(self._insert, _rows(grants))
-            await self._audit.append_each(transaction, _noted(grants))
+            await transaction.run(self._insert, rows_of(grants))
+            await self._audit.append_each(transaction, noted(grants))
 
     async def _insert_at_once(self, asking: Asking, at_once: Appending, grants: Sequence[Grant]) -> None:
-        await self._audit.append_at_once(asking, _noted(grants), at_once, beside=_rows(grants))
+        await self._audit.append_at_once(asking, noted(grants), at_once, beside=rows_of(grants))
 
     async def add_within(
         self,
@@ -193,13 +186,13 @@ class SqlIssued:
         ended: Callable[[str], Entry],
     ) -> list[bytes]:
         first = grant.records[0]
-        await self._audit.append_each(transaction, [(_account(first), grant.entry)])  # whoever appends to it waits
+        await self._audit.append_each(transaction, [(account_of(first), grant.entry)])  # whoever appends to it waits
         at = {"ns": first.namespace, "us": first.user_id, "at": grant.entry.at}
         rows = await transaction.rows(self._living, at)
-        chosen = choose([_record(row) for row in rows])
+        chosen = choose([record(row) for row in rows])
         if chosen is None:
             raise _Refused
-        await transaction.run(self._insert, [_values(record) for record in grant.records])
+        await transaction.run(self._insert, [values_of(record) for record in grant.records])
         ending = [row for row in rows if bytes(row.id) in chosen]
         alone = [row for row in ending if row.family is None]
         kin = sorted({bytes(row.family) for row in ending if row.family is not None})
@@ -310,7 +303,7 @@ class SqlIssued:
         self, transaction: Transaction, namespace: str, user_id: str, *, now: datetime, limit: int
     ) -> list[IssuedRecord]:
         parameters = {"ns": namespace, "us": user_id, "at": now, "count": limit}
-        return [_record(row) for row in await transaction.rows(self._listed, parameters)]
+        return [record(row) for row in await transaction.rows(self._listed, parameters)]
 
     async def count_issued_uses(self, uses: Sequence[tuple[bytes, int, datetime]]) -> None:
         if uses:  # in one order everywhere, so that two processes do not wait for each other
@@ -357,60 +350,3 @@ class SqlIssued:
             last_generation=row.made,
             last_usage=row.last,
         )
-
-
-def _rows(grants: Sequence[Grant]) -> list[dict[str, Any]]:
-    return [_values(record) for grant in grants for record in grant.records]
-
-
-def _noted(grants: Sequence[Grant]) -> list[tuple[Account, Entry]]:
-    return [(_account(grant.records[0]), grant.entry) for grant in grants]
-
-
-def _account(record: IssuedRecord) -> Account:
-    return Account(record.namespace, "", record.user_id)
-
-
-def _record(row: Sequence[Any]) -> IssuedRecord:
-    """Build a record from the columns in the order of `_access_token`, with or without what refreshing needs."""
-    row_id, digest, key_id, namespace, user_id, name, scopes, created_at, expires_at, client, *more = row
-    metadata, last_used_at, *kinship = more
-    family, generation, access_lifetime = kinship or (None, None, None)
-    return IssuedRecord(
-        id=bytes(row_id),
-        digest=bytes(digest),
-        key_id=key_id,
-        namespace=namespace,
-        user_id=user_id,
-        name=name,
-        scopes=tuple(scopes.split()),
-        created_at=created_at,
-        expires_at=expires_at,
-        client=client,
-        metadata=metadata or {},
-        last_used_at=last_used_at,
-        family=family,
-        generation=generation,
-        access_lifetime=None if access_lifetime is None else timedelta(microseconds=access_lifetime),
-    )
-
-
-def _values(record: IssuedRecord) -> dict[str, Any]:
-    lifetime = record.access_lifetime
-    return {
-        "id": record.id,
-        "digest": record.digest,
-        "key_id": record.key_id,
-        "namespace": record.namespace,
-        "user_id": record.user_id,
-        "name": record.name,
-        "scopes": " ".join(record.scopes),
-        "created_at": record.created_at,
-        "expires_at": record.expires_at,
-        "client": record.client,
-        "metadata": dict(record.metadata) or None,
-        "usage_count": 0,
-        "family": record.family,
-        "generation": record.generation,
-        "access_lifetime": None if lifetime is None else lifetime // _MICROSECOND,
-    }

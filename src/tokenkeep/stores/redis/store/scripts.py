@@ -1,4 +1,4 @@
-"""The scripts, each in a `.lua` file beside this module, with what they have in common before it."""
+"""The scripts, each in a file of the folder `lua`, with what they have in common before it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Script(NamedTuple):
 
 
 def _read(name: str) -> str:
-    return resources.files(__package__ or "").joinpath(f"{name}.lua").read_text()
+    return resources.files(__package__ or "").joinpath("lua", f"{name}.lua").read_text()
 
 
 _COMMON: Final = _read("common")
