@@ -311,6 +311,14 @@ class Acquiring:
             del self.unwritten[account]
         return () if written else waiting.records
 
+    async def left_unwritten(self, account: Account) -> Sequence[TokenRecord]:
+        """Try once more to write what waits; return what is on no disk even so."""
+        waiting = self.unwritten.get(account)
+        try:
+            return await self.write_late(account)
+        except StoreError:
+            return () if waiting is None else waiting.records
+
 
 def binding(record: TokenRecord, field: str) -> Binding:
     """Where a sealed field of a record belongs."""

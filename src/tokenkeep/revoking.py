@@ -49,10 +49,10 @@ class Revocations:
         self._clock = clock
         self._work = work
 
-    async def revoke(self, account: Account, overtaken: Sequence[TokenRecord] = ()) -> int:
+    async def revoke(self, account: Account, unwritten: Sequence[TokenRecord] = ()) -> int:
         """End the tokens of an account here, then tell the provider; return how many ended here.
 
-        Of what was `overtaken` before it could be written the provider is told once: no row is there to remember it.
+        Of what is `unwritten` the provider is told once: no row is there to remember it.
         """
         now = self._clock.now()
 
@@ -62,7 +62,7 @@ class Revocations:
         can_be_told = isinstance(self._registry.providers.get(account.provider), Revoking)
         ended = await self._tokens.revoke(account, entry, wishing=can_be_told)
         if can_be_told:
-            for record in overtaken:
+            for record in unwritten:
                 await self._audit.note(account, await self.tell(record))
             with suppress(StoreError):  # here it has ended; what is on disk is done by whoever comes next
                 await self._work_off(account.user_id)

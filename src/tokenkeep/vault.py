@@ -364,9 +364,10 @@ class VaultCore:
 
     async def revoke(self, user_id: str, *, provider: str | None = None) -> bool:
         account = self._registry.account(user_id, provider)
-        was_waiting = account in self._unwritten
-        overtaken = await self._acquiring.write_late(account)  # what is nowhere but here would be forgotten
-        return await self._revocations.revoke(account, overtaken) > 0 or was_waiting
+        waiting = self._unwritten.get(account)
+        ended = await self._revocations.revoke(account, await self._acquiring.left_unwritten(account))
+        self._unwritten.pop(account, None)
+        return ended > 0 or waiting is not None
 
     async def forget_user(self, user_id: str) -> Forgotten:
         namespace = self._registry.namespace
