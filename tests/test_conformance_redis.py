@@ -72,7 +72,7 @@ class TestMongoBehindRedis(OnTheAsyncFace, Behind):
 
 # On a busy machine redis-py's asynchronous cluster client drops a connection that timed out and does not close it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-class TestSqliteBehindACluster(Behind):
+class TestSqliteBehindACluster(OnTheAsyncFace, Behind):
     @pytest.fixture(autouse=True)
     def collected(self, face: faces.Face) -> Iterator[None]:
         """Let what was dropped be found in the test that dropped it."""

@@ -12,7 +12,7 @@ import sqlalchemy
 from upstream.environment import environment, python
 
 TESTS = Path(__file__).parent
-SOME = "version or purge or history or statistics or trail or rotat or reject or revok or refresh or failure"
+SOME = "version or purge or history or statistics or rotat or reject or refresh"
 SUITES = {
     "sqlite": ("test_conformance_sqlite.py", f"InAFile and ({SOME})"),
     "postgresql": ("test_conformance_postgresql.py", f"TestVaultByPsycopg and ({SOME}) or TestIssuerByAsyncpg"),

@@ -6,7 +6,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Dialect, Select, bindparam, literal_column
@@ -32,6 +32,23 @@ class _Decoded[R](NamedTuple):
     built: R
     again: Sequence[Any]
     read_at: float
+
+
+class _Compiled(NamedTuple):
+    """A statement in the words of the database.
+
+    Attributes:
+        order: of its parameters.
+        again: the question whether a row still reads the same.
+        decoders: what to do with each column; `None` where nothing is to be done.
+        fetch: asks the driver itself; `None` where it is asked like any other.
+    """
+
+    sql: str
+    order: Sequence[str]
+    again: str
+    decoders: Sequence[Callable[[Any], Any] | None]
+    fetch: Fetch | None
 
 
 class Lookup[R]:
@@ -63,22 +80,29 @@ class Lookup[R]:
         self._database = database
         self._statement = statement
         self._reader = reader if isinstance(reader, FileReader) else None
-        self._fetch: Fetch | None = None
         self._monotonic = monotonic
-        compiled = statement.compile(dialect=database.dialect)
-        self._sql = str(compiled)
-        self._order: Sequence[str] = compiled.positiontup or list(compiled.params)
-        columns = list(statement.selected_columns)
-        self._decoders: Sequence[Callable[[Any], Any] | None] = [
-            column.type.dialect_impl(database.dialect).result_processor(database.dialect, None) for column in columns
-        ]
+        self._wire = None if isinstance(reader, FileReader) else reader
+        self._columns = list(statement.selected_columns)
         ages = self._reader is not None and moving is not None
         self._oldest = MINUTE if ages else math.inf
-        self._lasting = len(columns) - ages
-        self._again = _again(statement, columns[: self._lasting], database.dialect)
-        if isinstance(database, EngineDatabase) and reader is not None and not isinstance(reader, FileReader):
+        self._lasting = len(self._columns) - ages
+
+    @cached_property
+    def _compiled(self) -> _Compiled:
+        """The statement, when it is first asked: a vault finds no issued tokens, an issuer no acquired ones."""
+        database, statement = self._database, self._statement
+        if isinstance(database, EngineDatabase) and self._wire is not None:
             question = Question.of(statement, database.dialect)
-            self._fetch, self._decoders = partial(database.directly, reader.fetching(question)), question.decoders
+            fetch = partial(database.directly, self._wire.fetching(question))
+            return _Compiled("", (), "", question.decoders, fetch)
+        compiled = statement.compile(dialect=database.dialect)
+        order = compiled.positiontup or list(compiled.params)
+        again = _again(statement, self._columns[: self._lasting], database.dialect)
+        decoders = [
+            column.type.dialect_impl(database.dialect).result_processor(database.dialect, None)
+            for column in self._columns
+        ]
+        return _Compiled(str(compiled), order, again, decoders, None)
 
     async def find(self, *key: str | bytes) -> R | None:
         """Return what the row stands for, or `None` where there is no row.
@@ -98,7 +122,7 @@ class Lookup[R]:
             if found is not None:
                 return found
             found = self._unchanged(thread, key)
-            row = thread.first(self._sql, key) if found is None else None
+            row = thread.first(self._compiled.sql, key) if found is None else None
             if found is None:
                 found = self._made_of(key, row)
             if found is not None:
@@ -114,7 +138,7 @@ class Lookup[R]:
         kept = self._kept.get(key)
         if kept is None or self._monotonic() - kept.read_at >= self._oldest:
             return None
-        return None if thread.first(self._again, kept.again) is None else kept.built
+        return None if thread.first(self._compiled.again, kept.again) is None else kept.built
 
     def _made_of(self, key: Key, row: Row) -> R | None:
         kept = self._kept.get(key)
@@ -140,23 +164,24 @@ class Lookup[R]:
 
     def _built(self, row: Sequence[Any]) -> R:
         try:
-            return self._build(row if self._reader is None and self._fetch is None else self._decoded(row))
+            return self._build(row if self._reader is None and self._compiled.fetch is None else self._decoded(row))
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
             msg = f"{self._database.name}: a row is damaged; revoke that token, and find out who wrote it"
             raise StoreError(msg) from error
 
     async def _read(self, key: Key) -> Row:
         """Return the row as the driver gave it."""
-        if self._fetch is not None:
-            return await self._fetch(key)
-        parameters = dict(zip(self._order, key, strict=True))
+        fetch = self._compiled.fetch
+        if fetch is not None:
+            return await fetch(key)
+        parameters = dict(zip(self._compiled.order, key, strict=True))
         row: Row = await self._database.read(lambda transaction: transaction.first(self._statement, parameters))
         return row
 
     def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
         return [
             value if decode is None or value is None else decode(value)
-            for decode, value in zip(self._decoders, row, strict=True)
+            for decode, value in zip(self._compiled.decoders, row, strict=True)
         ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Self
 
 from tokenkeep.errors import ConfigurationError
@@ -50,4 +51,10 @@ class Naming:
 
     def tables(self) -> Tables:
         """Return the tables under these names."""
-        return Tables(self.prefix, self.schema)
+        return _tables(self.prefix, self.schema)
+
+
+@cache
+def _tables(prefix: str, schema: str | None) -> Tables:
+    """Describe them once: nobody changes a description, and programs use one or two."""
+    return Tables(prefix, schema)
