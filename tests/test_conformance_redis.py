@@ -18,6 +18,9 @@ from servers.redis_groups import Cluster, Watched
 from sql_emptying import used_in_mariadb, used_in_postgres
 from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import DurableVaultConformance
+from tokenkeep.testing.conformance.changing import Changing
+from tokenkeep.testing.conformance.durable import Sharing
+from tokenkeep.testing.conformance.revoking import Revoking
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +37,8 @@ def mariadb_database(mariadb_server: MariaDB) -> Iterator[Database]:
     mariadb_server.drop(database)
 
 
-class Behind(DurableVaultConformance):
-    """Opens every vault of the suite with `cache=`."""
+class Tier:
+    """Opens every vault of a suite with `cache=`."""
 
     @pytest.fixture
     def cache(self, redis_url: str) -> str:
@@ -46,25 +49,33 @@ class Behind(DurableVaultConformance):
         monkeypatch.setattr(faces, "open_vault", partial(faces.open_vault, cache=cache))
 
 
+class Behind(Tier, DurableVaultConformance):
+    """The whole suite."""
+
+
+class BehindInShort(Tier, Changing, Revoking, Sharing):
+    """What a tier could spoil, where the rest runs elsewhere: on this store without it, and on SQLite behind it."""
+
+
 class TestSqliteBehindRedis(Behind):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"
 
 
-class TestPostgresBehindRedis(OnTheAsyncFace, Behind):
+class TestPostgresBehindRedis(OnTheAsyncFace, BehindInShort):
     @pytest.fixture
     def url(self, postgres_server: Postgres, postgres_database: Database) -> Iterator[str]:
         yield from used_in_postgres(postgres_server, postgres_database)
 
 
-class TestMariaDBBehindRedis(OnTheSyncFace, Behind):
+class TestMariaDBBehindRedis(OnTheSyncFace, BehindInShort):
     @pytest.fixture
     def url(self, mariadb_server: MariaDB, mariadb_database: Database) -> Iterator[str]:
         yield from used_in_mariadb(mariadb_server, mariadb_database)
 
 
-class TestMongoBehindRedis(OnTheAsyncFace, Behind):
+class TestMongoBehindRedis(OnTheAsyncFace, BehindInShort):
     @pytest.fixture
     def url(self, mongo_url: str) -> str:
         return mongo_url
@@ -99,7 +110,7 @@ class TestSqliteBehindSentinels(OnTheSyncFace, Behind):
         return f"{redis_sentinels.url}&prefix={uuid.uuid4().hex}"
 
 
-class TestSqliteBehindValkey(OnTheAsyncFace, Behind):
+class TestSqliteBehindValkey(OnTheAsyncFace, BehindInShort):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"

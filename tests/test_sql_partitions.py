@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -439,3 +440,17 @@ def test_the_bounds_of_a_partition_are_those_of_its_days(url: str, open_issuer: 
     day = day_of(NOW + DAY)
     wanted = rf"FOR VALUES FROM ('\x{first_id(day).hex()}') TO ('\x{first_id(day + 1).hex()}')"
     assert (wanted,) in bounds
+
+
+def test_dividing_one_database_divides_no_other_of_the_process(
+    postgres_server: Postgres, request: pytest.FixtureRequest
+) -> None:
+    """The tables are described once a process."""
+    first, second = postgres_server.database(), postgres_server.database()
+    for database in (first, second):
+        request.addfinalizer(partial(postgres_server.drop, database))
+    assert divide(first.url)
+    with TokenIssuer.open(second.url, lifetime=HOUR, keys=KEYS) as issuer:
+        assert issuer.issue("alice").token is not None
+    with psycopg.connect(second.url) as connection:
+        assert connection.execute(PARTS).fetchall() == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import Connection, MetaData, delete, insert, select, text
 
 from tokenkeep.errors import ConfigurationError
 from tokenkeep.stores.sql.database import Database, Transaction
@@ -32,8 +32,9 @@ class Partitioning:
         self._database = database
         tables = naming.tables()
         self.partitions = SqlPartitions(database, tables)
-        self._issued, self._meta = tables.issued, tables.meta
-        self._issued.dialect_options["postgresql"]["partition_by"] = "RANGE (id)"  # of this copy of the tables only
+        self._meta = tables.meta
+        self._issued = tables.issued.to_metadata(MetaData())  # the one that everybody has is not divided
+        self._issued.dialect_options["postgresql"]["partition_by"] = "RANGE (id)"
 
     async def divide(self, days: int) -> bool:
         """Divide the table into partitions of so many days; `False`: it is so already.
