@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -94,3 +95,10 @@ def valkey_url(valkey_server: Valkey) -> Iterator[str]:
 @pytest.fixture
 def mongo_url(mongo_server: Mongo) -> Iterator[str]:
     yield from database_of(mongo_server)
+
+
+@pytest.fixture(scope="class")
+def dropped() -> Iterator[None]:
+    """Find what the tests of a class dropped while the class's own filter of warnings is in force."""
+    yield
+    gc.collect()

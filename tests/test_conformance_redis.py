@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -83,14 +82,8 @@ class TestMongoBehindRedis(OnTheAsyncFace, BehindInShort):
 
 # On a busy machine redis-py's asynchronous cluster client drops a connection that timed out and does not close it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("dropped")
 class TestSqliteBehindACluster(OnTheAsyncFace, Behind):
-    @pytest.fixture(autouse=True)
-    def collected(self, face: faces.Face) -> Iterator[None]:
-        """Let what was dropped be found in the test that dropped it."""
-        yield
-        if face == "async":
-            gc.collect(1)
-
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/tokens.db"

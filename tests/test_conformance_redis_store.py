@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
 from one_face import OnTheAsyncFace, OnTheSyncFace
 from servers.redis_groups import Cluster
-from tokenkeep.testing import faces
 from tokenkeep.testing.conformance import ChainedIssuerConformance, ChainedVaultConformance
 from trail_tampering import RedisTamper
 
@@ -35,14 +32,8 @@ class TestIssuerInRedis(ChainedIssuerConformance):
 
 # On a busy machine redis-py's asynchronous cluster client drops a connection that timed out and does not close it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("dropped")
 class InACluster:
-    @pytest.fixture(autouse=True)
-    def collected(self, face: faces.Face) -> Iterator[None]:
-        """Let what was dropped be found in the test that dropped it."""
-        yield
-        if face == "async":
-            gc.collect(1)
-
     @pytest.fixture
     def url(self, redis_cluster: Cluster) -> str:
         return f"{redis_cluster.url}?prefix={uuid.uuid4().hex}"

@@ -112,7 +112,10 @@ async def test_a_server_that_falls_silent_is_an_error_within_the_bound(
     face: faces.Face, url: str, proxy: FaultProxy
 ) -> None:
     async with faces.open_vault(face, url, providers=[FakeProvider()], keys=KeyRing.generate()) as vault:
-        await vault.get_or_create("alice")
+        for _ in range(100):
+            if (await vault.get_or_create("alice")).persisted:
+                break
+            await asyncio.sleep(0.1)  # a busy machine took longer than a second
         proxy.black_hole()
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
@@ -248,7 +251,12 @@ async def test_a_deadlock_is_tried_again(face: faces.Face, url: str) -> None:
             )
         assert undone, "the test made no deadlock"
         for token in (one, other):
-            assert (await vault.statistics(token.user_id)).total_usage == 1 + 6
+            for _ in range(100):
+                used = (await vault.statistics(token.user_id)).total_usage
+                if used >= 1 + 6:
+                    break
+                await asyncio.sleep(0.1)  # the first use may be on its way, in the hands of a timer
+            assert used == 1 + 6
 
 
 async def test_patience_ends() -> None:
