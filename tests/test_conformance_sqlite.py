@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from one_face import OnTheAsyncFace, OnTheSyncFace
 from tokenkeep.testing.conformance import (
     ChainedIssuerConformance,
     ChainedVaultConformance,
@@ -23,7 +24,7 @@ class TestVaultInAFile(ChainedVaultConformance):
         return f"sqlite:///{tmp_path}/tokens.db"
 
 
-class TestVaultInMemory(VaultConformance):
+class TestVaultInMemory(OnTheSyncFace, VaultConformance):
     @pytest.fixture
     def url(self) -> str:
         return "sqlite://"
@@ -35,7 +36,7 @@ class TestIssuerInAFile(ChainedIssuerConformance):
         return f"sqlite:///{tmp_path}/tokens.db"
 
 
-class TestIssuerInMemory(IssuerConformance):
+class TestIssuerInMemory(OnTheAsyncFace, IssuerConformance):
     @pytest.fixture
     def url(self) -> str:
         return "sqlite://"

