@@ -189,3 +189,21 @@ def test_a_token_that_was_put_under_another_user_is_refused(redis_url: str, sqli
     client.rename(NAMES.history(ALICE), NAMES.history(BOB))
     with pytest.raises(StoreError, match="a value is damaged"):
         copied(redis_url, sqlite_url)
+
+
+def test_what_could_not_be_read_is_not_taken_for_the_end(redis_url: str, client: Client) -> None:
+    fill(redis_url)
+    backend = opened(redis_url)
+    assert backend.transfer is not None
+    key, field = NAMES.chain(ALICE), b"digest"
+    whole = client.hget(key, field)
+    assert whole is not None
+    try:
+        client.hset(key, field, b"no")
+        for _ in range(2):
+            with pytest.raises(StoreError, match="a value is damaged"):
+                run(backend.transfer.read_rows(Room.HEADS, after=None, limit=100))
+        client.hset(key, field, whole)
+        assert len(run(backend.transfer.read_rows(Room.HEADS, after=None, limit=100))) == 3
+    finally:
+        run(backend.health.close())

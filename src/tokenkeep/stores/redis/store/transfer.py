@@ -88,12 +88,14 @@ class RedisTransfer:
     # --- reading
 
     async def read_rows(self, room: Room, *, after: Row | None, limit: int) -> list[Row]:
-        reading = self._begun.get(room)
-        if reading is None or reading.last != after:
-            reading = self._begun[room] = _Reading(self._read(room))
-            await reading.go_past(after)
+        reading = self._begun.pop(room, None)  # one that fails is not gone on with
         with suspicion(self._database.name):
-            return await reading.next(limit)
+            if after is None or reading is None or reading.last != after:
+                reading = _Reading(self._read(room))
+                await reading.go_past(after)
+            rows = await reading.next(limit)
+        self._begun[room] = reading
+        return rows
 
     def _read(self, room: Room) -> AsyncIterator[Row]:
         readers: Mapping[Room, Callable[[], AsyncIterator[Row]]] = {
